@@ -1,0 +1,363 @@
+// The seam to Python: types and contiguity are checked here by nanobind, shapes and ranges in
+// ops.py before. Nothing is copied, the interpreter lock is released, then it forwards.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "dispatch.h"
+#include "pack.h"
+#include "parallel.h"
+#include "tape.h"
+
+namespace nb = nanobind;
+
+namespace tidegate {
+namespace {
+
+template <class T, int Dimensions>
+using In = nb::ndarray<const T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
+template <class T, int Dimensions>
+using Out = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
+template <class T, int Dimensions>
+using MaybeIn = std::optional<In<T, Dimensions>>;
+template <class T, int Dimensions>
+using MaybeOut = std::optional<Out<T, Dimensions>>;
+
+std::atomic<const Kernels*> active_table{nullptr};
+
+const Kernels& active() {
+  const Kernels* table = active_table.load(std::memory_order_acquire);
+  return table != nullptr ? *table : *available_kernels().front();
+}
+
+template <class Array>
+auto data_or_null(const Array& array) {
+  return array ? array->data() : nullptr;
+}
+
+nb::object to_numpy(std::vector<int32_t>&& values) {
+  auto* owned = new std::vector<int32_t>(std::move(values));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<int32_t>*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
+}
+
+nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> rows,
+               int max_length, bool masked, int vocabulary_size) {
+  PackedArrays packed;
+  {
+    nb::gil_scoped_release unlocked;
+    packed = pack_batch(token_ids.data(), offsets.data(), rows.data(),
+                        static_cast<int>(rows.shape(0)), max_length, masked, vocabulary_size);
+  }
+  return nb::make_tuple(to_numpy(std::move(packed.rows)), to_numpy(std::move(packed.lengths)),
+                        packed.steps, to_numpy(std::move(packed.step_offsets)),
+                        packed.padding_steps, to_numpy(std::move(packed.words)),
+                        to_numpy(std::move(packed.index)), to_numpy(std::move(packed.occurrences)),
+                        to_numpy(std::move(packed.occurrence_offsets)));
+}
+
+// One recurrent pass: the arrays of its forward call, kept alive until the backward pass, and the
+// tape, whose memory serves one batch after another.
+class Recurrent {
+ public:
+  void forward(int cell, In<int32_t, 1> lengths, In<int32_t, 1> step_offsets, int padding_steps,
+               MaybeIn<int32_t, 1> index, MaybeIn<int32_t, 1> occurrences,
+               MaybeIn<int32_t, 1> occurrence_offsets, In<float, 2> inputs, In<float, 2> kernel,
+               In<float, 2> recurrent_kernel, In<float, 1> bias, MaybeIn<float, 1> recurrent_bias,
+               MaybeIn<float, 2> initial, MaybeIn<float, 2> initial_cell, Out<float, 2> last,
+               MaybeOut<float, 2> outputs) {
+    cell_ = cell;
+    lengths_ = lengths;
+    step_offsets_ = step_offsets;
+    padding_steps_ = padding_steps;
+    index_ = index;
+    occurrences_ = occurrences;
+    occurrence_offsets_ = occurrence_offsets;
+    inputs_ = inputs;
+    kernel_ = kernel;
+    recurrent_kernel_ = recurrent_kernel;
+    bias_ = bias;
+    recurrent_bias_ = recurrent_bias;
+    initial_ = initial;
+    initial_cell_ = initial_cell;
+    kernels_ = &active();
+    nb::gil_scoped_release unlocked;
+    tape_.forward(*kernels_, ThreadPool::instance(), call(), {last.data(), data_or_null(outputs)});
+  }
+
+  void backward(MaybeIn<float, 2> d_last, MaybeIn<float, 2> d_outputs, Out<float, 2> d_inputs,
+                Out<float, 2> d_kernel, Out<float, 2> d_recurrent_kernel, Out<float, 1> d_bias,
+                MaybeOut<float, 1> d_recurrent_bias, MaybeOut<float, 2> d_initial,
+                MaybeOut<float, 2> d_initial_cell) {
+    nb::gil_scoped_release unlocked;
+    RecurrentGradients g{};
+    g.d_last = data_or_null(d_last);
+    g.d_outputs = data_or_null(d_outputs);
+    g.d_inputs = d_inputs.data();
+    g.d_kernel = d_kernel.data();
+    g.d_recurrent_kernel = d_recurrent_kernel.data();
+    g.d_bias = d_bias.data();
+    g.d_recurrent_bias = data_or_null(d_recurrent_bias);
+    g.d_initial = data_or_null(d_initial);
+    g.d_initial_cell = data_or_null(d_initial_cell);
+    tape_.backward(*kernels_, ThreadPool::instance(), call(), g);
+  }
+
+  void read_channel(int channel, Out<float, 2> out) const {
+    nb::gil_scoped_release unlocked;
+    tape_.read_channel(call(), channel, out.data());
+  }
+
+ private:
+  RecurrentCall call() const {
+    RecurrentCall c{};
+    c.cell = static_cast<Cell>(cell_);
+    c.input_size = static_cast<int>(kernel_.shape(0));
+    c.hidden = static_cast<int>(recurrent_kernel_.shape(0));
+    c.batch = static_cast<int>(lengths_.shape(0));
+    c.steps = static_cast<int>(step_offsets_.shape(0)) - 1;
+    c.padding_steps = padding_steps_;
+    c.words = static_cast<long>(inputs_.shape(0));
+    c.step_offsets = step_offsets_.data();
+    c.lengths = lengths_.data();
+    c.index = data_or_null(index_);
+    c.occurrences = data_or_null(occurrences_);
+    c.occurrence_offsets = data_or_null(occurrence_offsets_);
+    c.inputs = inputs_.data();
+    c.kernel = kernel_.data();
+    c.recurrent_kernel = recurrent_kernel_.data();
+    c.bias = bias_.data();
+    c.recurrent_bias = data_or_null(recurrent_bias_);
+    c.initial = data_or_null(initial_);
+    c.initial_cell = data_or_null(initial_cell_);
+    return c;
+  }
+
+  int cell_ = 0, padding_steps_ = 0;
+  In<int32_t, 1> lengths_, step_offsets_;
+  MaybeIn<int32_t, 1> index_, occurrences_, occurrence_offsets_;
+  In<float, 2> inputs_, kernel_, recurrent_kernel_;
+  In<float, 1> bias_;
+  MaybeIn<float, 1> recurrent_bias_;
+  MaybeIn<float, 2> initial_, initial_cell_;
+  const Kernels* kernels_ = nullptr;
+  RecurrentTape tape_;
+};
+
+// Scratch for the small dense layer; one a thread, since calls may come from several.
+LinearScratch& linear_scratch() {
+  thread_local LinearScratch scratch;
+  return scratch;
+}
+
+void linear_forward(In<float, 2> inputs, In<float, 2> kernel, In<float, 1> bias,
+                    Out<float, 2> outputs) {
+  nb::gil_scoped_release unlocked;
+  linear_scratch().forward(active(), ThreadPool::instance(), inputs.data(), kernel.data(),
+                           bias.data(), outputs.data(), static_cast<long>(inputs.shape(0)),
+                           static_cast<int>(kernel.shape(0)), static_cast<int>(kernel.shape(1)));
+}
+
+void linear_backward(In<float, 2> inputs, In<float, 2> kernel, In<float, 2> d_outputs,
+                     Out<float, 2> d_inputs, Out<float, 2> d_kernel, Out<float, 1> d_bias) {
+  nb::gil_scoped_release unlocked;
+  linear_scratch().backward(active(), ThreadPool::instance(), inputs.data(), kernel.data(),
+                            d_outputs.data(), d_inputs.data(), d_kernel.data(), d_bias.data(),
+                            static_cast<long>(inputs.shape(0)), static_cast<int>(kernel.shape(0)),
+                            static_cast<int>(kernel.shape(1)));
+}
+
+// Mean cross-entropy of one logit a row. In float64: rows are few, and the mean keeps its digits.
+std::pair<double, int> logistic_loss(In<float, 1> logits, In<int32_t, 1> targets,
+                                     Out<float, 1> d_logits) {
+  nb::gil_scoped_release unlocked;
+  const size_t rows = logits.shape(0);
+  double total = 0.0;
+  int correct = 0;
+  for (size_t i = 0; i < rows; ++i) {
+    const double logit = logits.data()[i], target = targets.data()[i];
+    const double small = std::exp(-std::fabs(logit));
+    total += (logit > 0 ? logit : 0.0) - logit * target + std::log1p(small);
+    const double probability = logit >= 0 ? 1.0 / (1.0 + small) : small / (1.0 + small);
+    d_logits.data()[i] = static_cast<float>((probability - target) / static_cast<double>(rows));
+    correct += (logit > 0) == (target > 0.5);
+  }
+  return {total / static_cast<double>(rows), correct};
+}
+
+std::pair<double, int> softmax_loss(In<float, 2> logits, In<int32_t, 1> targets,
+                                    Out<float, 2> d_logits) {
+  nb::gil_scoped_release unlocked;
+  const size_t rows = logits.shape(0), classes = logits.shape(1);
+  double total = 0.0;
+  int correct = 0;
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = logits.data() + i * classes;
+    float* d_row = d_logits.data() + i * classes;
+    const size_t target = static_cast<size_t>(targets.data()[i]);
+    size_t best = 0;
+    bool number = true;
+    for (size_t c = 0; c < classes; ++c) {
+      number = number && row[c] == row[c];
+      if (row[c] > row[best]) best = c;
+    }
+    double sum = 0.0;
+    for (size_t c = 0; c < classes; ++c) sum += std::exp(double(row[c]) - row[best]);
+    for (size_t c = 0; c < classes; ++c)
+      d_row[c] = static_cast<float>((std::exp(double(row[c]) - row[best]) / sum - (c == target)) /
+                                    static_cast<double>(rows));
+    total += number ? std::log(sum) - (double(row[target]) - row[best]) : std::nan("");
+    correct += best == target;
+  }
+  return {total / static_cast<double>(rows), correct};
+}
+
+constexpr long kElementsPerTask = 16384;
+constexpr long kRowsPerTask = 64;
+
+void adam_dense(Out<float, 1> parameter, In<float, 1> gradient, Out<float, 1> first,
+                Out<float, 1> second, In<float, 1> rates, long step, float beta_1, float beta_2,
+                float epsilon, float gradient_scale) {
+  const Kernels& kernels = active();
+  nb::gil_scoped_release unlocked;
+  const AdamArgs args = {beta_1, beta_2, epsilon, gradient_scale, rates.data()};
+  const long count = static_cast<long>(parameter.shape(0));
+  ThreadPool::instance().run((count + kElementsPerTask - 1) / kElementsPerTask, [&](long task) {
+    const long at = task * kElementsPerTask;
+    const long size = count - at < kElementsPerTask ? count - at : kElementsPerTask;
+    kernels.adam(args, parameter.data() + at, gradient.data() + at, first.data() + at,
+                 second.data() + at, size, step);
+  });
+}
+
+// Brings the given rows (all when null) up to date with `step`, and copies them into `gathered`.
+void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> second,
+                   Out<int64_t, 1> last_step, MaybeIn<int32_t, 1> words, In<float, 1> rates,
+                   long step, float beta_1, float beta_2, float epsilon,
+                   MaybeOut<float, 2> gathered) {
+  const Kernels& kernels = active();
+  nb::gil_scoped_release unlocked;
+  const AdamArgs args = {beta_1, beta_2, epsilon, 1.0f, rates.data()};
+  const long rows = static_cast<long>(words ? words->shape(0) : parameter.shape(0));
+  const long width = static_cast<long>(parameter.shape(1));
+  ThreadPool::instance().run((rows + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
+    const long end = (task + 1) * kRowsPerTask < rows ? (task + 1) * kRowsPerTask : rows;
+    for (long i = task * kRowsPerTask; i < end; ++i) {
+      const long row = words ? words->data()[i] : i;
+      if (last_step.data()[row] < step) {
+        kernels.adam_replay(args, parameter.data() + row * width, first.data() + row * width,
+                            second.data() + row * width, width, last_step.data()[row], step);
+        last_step.data()[row] = step;
+      }
+      if (gathered)
+        std::memcpy(gathered->data() + i * width, parameter.data() + row * width,
+                    sizeof(float) * width);
+    }
+  });
+}
+
+// One step for the given distinct rows, which must be up to date with step - 1.
+void adam_rows(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> second,
+               Out<int64_t, 1> last_step, In<int32_t, 1> words, In<float, 2> gradients,
+               In<float, 1> rates, long step, float beta_1, float beta_2, float epsilon,
+               float gradient_scale) {
+  const Kernels& kernels = active();
+  nb::gil_scoped_release unlocked;
+  const AdamArgs args = {beta_1, beta_2, epsilon, gradient_scale, rates.data()};
+  const long rows = static_cast<long>(words.shape(0));
+  const long width = static_cast<long>(parameter.shape(1));
+  ThreadPool::instance().run((rows + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
+    const long end = (task + 1) * kRowsPerTask < rows ? (task + 1) * kRowsPerTask : rows;
+    for (long i = task * kRowsPerTask; i < end; ++i) {
+      const long row = words.data()[i];
+      kernels.adam(args, parameter.data() + row * width, gradients.data() + i * width,
+                   first.data() + row * width, second.data() + row * width, width, step);
+      last_step.data()[row] = step;
+    }
+  });
+}
+
+void gather_rows(In<float, 2> table, In<int32_t, 1> rows, Out<float, 2> out) {
+  nb::gil_scoped_release unlocked;
+  const long count = static_cast<long>(rows.shape(0)), width = static_cast<long>(table.shape(1));
+  ThreadPool::instance().run((count + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
+    const long end = (task + 1) * kRowsPerTask < count ? (task + 1) * kRowsPerTask : count;
+    for (long i = task * kRowsPerTask; i < end; ++i)
+      std::memcpy(out.data() + i * width, table.data() + rows.data()[i] * width,
+                  sizeof(float) * width);
+  });
+}
+
+// Summed in fixed chunks, added in order: the same bits for any number of threads.
+double sum_of_squares(In<float, 1> x) {
+  const Kernels& kernels = active();
+  nb::gil_scoped_release unlocked;
+  const long count = static_cast<long>(x.shape(0));
+  std::vector<double> parts((count + kElementsPerTask - 1) / kElementsPerTask);
+  ThreadPool::instance().run(static_cast<long>(parts.size()), [&](long task) {
+    const long at = task * kElementsPerTask;
+    const long size = count - at < kElementsPerTask ? count - at : kElementsPerTask;
+    parts[task] = kernels.sum_of_squares(x.data() + at, size);
+  });
+  double total = 0.0;
+  for (const double part : parts) total += part;
+  return total;
+}
+
+}  // namespace
+}  // namespace tidegate
+
+NB_MODULE(_kernels, module) {
+  using namespace tidegate;
+  module.def("available", [] {
+    std::vector<std::string> names;
+    for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
+    return names;
+  });
+  module.def("active", [] { return std::string(active().name); });
+  module.def("use", [](const std::string& name) {
+    const Kernels* table = find_kernels(name.c_str());
+    if (table != nullptr) active_table.store(table, std::memory_order_release);
+    return table != nullptr;
+  });
+  module.attr("MAX_THREADS") = kMaxThreads;
+  module.def("threads", [] { return ThreadPool::instance().threads(); });
+  module.def("set_threads", [](int threads) { ThreadPool::instance().set_threads(threads); });
+  module.def("sigmoid", [](In<float, 1> x, Out<float, 1> y) {
+    active().sigmoid(x.data(), y.data(), static_cast<long>(x.shape(0)));
+  });
+  module.def("tanh", [](In<float, 1> x, Out<float, 1> y) {
+    active().tanh(x.data(), y.data(), static_cast<long>(x.shape(0)));
+  });
+  module.def("pack", &pack);
+  nb::class_<Recurrent>(module, "Recurrent")
+      .def(nb::init<>())
+      .def("forward", &Recurrent::forward, nb::arg("cell"), nb::arg("lengths"),
+           nb::arg("step_offsets"), nb::arg("padding_steps"), nb::arg("index").none(),
+           nb::arg("occurrences").none(), nb::arg("occurrence_offsets").none(), nb::arg("inputs"),
+           nb::arg("kernel"), nb::arg("recurrent_kernel"), nb::arg("bias"),
+           nb::arg("recurrent_bias").none(), nb::arg("initial").none(),
+           nb::arg("initial_cell").none(), nb::arg("last"), nb::arg("outputs").none())
+      .def("backward", &Recurrent::backward, nb::arg("d_last").none(), nb::arg("d_outputs").none(),
+           nb::arg("d_inputs"), nb::arg("d_kernel"), nb::arg("d_recurrent_kernel"),
+           nb::arg("d_bias"), nb::arg("d_recurrent_bias").none(), nb::arg("d_initial").none(),
+           nb::arg("d_initial_cell").none())
+      .def("read_channel", &Recurrent::read_channel);
+  module.def("linear_forward", &linear_forward);
+  module.def("linear_backward", &linear_backward);
+  module.def("logistic_loss", &logistic_loss);
+  module.def("softmax_loss", &softmax_loss);
+  module.def("adam_dense", &adam_dense);
+  module.def("adam_catch_up", &adam_catch_up);
+  module.def("adam_rows", &adam_rows);
+  module.def("gather_rows", &gather_rows);
+  module.def("sum_of_squares", &sum_of_squares);
+}

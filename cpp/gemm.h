@@ -1,0 +1,292 @@
+// The matrix products: one micro-kernel, and the loops that feed it.
+//
+// A tile keeps R rows x V vectors of the result in registers over the whole depth. Each element
+// is one chain of fused multiply-adds in the order of the depth, whatever tile it falls into, so
+// results do not depend on how rows are shared out.
+#pragma once
+
+#include "kernels.h"
+#include "vector_math.h"
+
+namespace tidegate {
+namespace {
+
+template <int N>
+struct Int {
+  static constexpr int value = N;
+};
+
+// Rows of a tile that leave room in the register file for V operands and a broadcast.
+template <int V>
+constexpr int tile_rows() {
+#if defined(TIDEGATE_ISA_AVX512) || defined(TIDEGATE_ISA_NEON)
+  return V == 4 ? 6 : 8;
+#elif defined(TIDEGATE_ISA_AVX2)
+  return V == 4 ? 3 : V == 3 ? 4 : V == 2 ? 6 : 8;
+#else
+  return 4;
+#endif
+}
+
+constexpr int kPartsPerPanel = kPanel / kWidth;
+
+template <int Max, class F>
+TG_INLINE void dispatch_rows(int rows, F&& body) {
+  if constexpr (Max == 1) {
+    body(Int<1>{});
+  } else {
+    if (rows == Max) {
+      body(Int<Max>{});
+    } else {
+      dispatch_rows<Max - 1>(rows, body);
+    }
+  }
+}
+
+// Calls body(Int<R>, first row) for blocks of nearly equal height: 25 rows are 7, 6, 6 and 6.
+template <int Max, class F>
+TG_INLINE void for_row_blocks(long rows, F&& body) {
+  const long blocks = (rows + Max - 1) / Max;
+  long row = 0;
+  for (long left = blocks; left > 0; --left) {
+    const int take = static_cast<int>((rows - row + left - 1) / left);
+    dispatch_rows<Max>(take, [&](auto height) TG_LAMBDA { body(height, row); });
+    row += take;
+  }
+}
+
+// tile[r][v] += sum over k of a[r * row_stride + k] * b[k * depth_stride + offset[v] + lanes]
+template <int R, int V>
+TG_INLINE void multiply(vec (&tile)[R][V], const float* a, long row_stride, const float* b,
+                        long depth_stride, const long (&offset)[V], int depth) {
+#pragma GCC unroll 2
+  for (int k = 0; k < depth; ++k) {
+    vec column[V];
+    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load(b + offset[v]);
+    b += depth_stride;
+    TG_UNROLL for (int r = 0; r < R; ++r) {
+      const vec x = broadcast(a[r * row_stride + k]);
+      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = fma(x, column[v], tile[r][v]);
+    }
+  }
+}
+
+// The same where the left operand is transposed: tile[r][v] += sum over n of
+// a[n * a_stride + r] * b[n * b_stride + offset[v] + lanes]
+template <int R, int V>
+TG_INLINE void multiply_transposed(vec (&tile)[R][V], const float* a, long a_stride, const float* b,
+                                   long b_stride, const long (&offset)[V], long rows) {
+#pragma GCC unroll 2
+  for (long n = 0; n < rows; ++n) {
+    vec column[V];
+    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load(b + offset[v]);
+    TG_UNROLL for (int r = 0; r < R; ++r) {
+      const vec x = broadcast(a[r]);
+      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = fma(x, column[v], tile[r][v]);
+    }
+    a += a_stride;
+    b += b_stride;
+  }
+}
+
+void pack_forward(const PackArgs& args, int panel_begin, int panel_end) {
+  const long width = long(args.gates_total) * args.units;
+  for (int panel = panel_begin; panel < panel_end; ++panel) {
+    const long count = args.units - panel * kPanel;  // units left, may exceed the panel
+    float* out = args.packed + long(panel) * args.depth * args.gate_count * kPanel;
+    for (int k = 0; k < args.depth; ++k) {
+      for (int g = 0; g < args.gate_count; ++g) {
+        const float* row =
+            args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
+        for (int part = 0; part < kPanel; part += kWidth)
+          store(out + part, load_part(row + part, count - part));
+        out += kPanel;
+      }
+    }
+  }
+}
+
+void pack_backward(const PackArgs& args, int panel_begin, int panel_end) {
+  const long width = long(args.gates_total) * args.units;
+  const int panels = panel_count(args.units);
+  for (int depth_panel = panel_begin; depth_panel < panel_end; ++depth_panel) {
+    float* out = args.packed + long(depth_panel) * panels * args.gate_count * kPanel * kPanel;
+    for (int panel = 0; panel < panels; ++panel) {
+      for (int g = 0; g < args.gate_count; ++g) {
+        for (int column = 0; column < kPanel; ++column) {
+          const int k = depth_panel * kPanel + column;
+          const float* row =
+              args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
+          for (int unit = 0; unit < kPanel; ++unit) {
+            const bool real = k < args.depth && panel * kPanel + unit < args.units;
+            out[unit * kPanel + column] = real ? row[unit] : 0.0f;
+          }
+        }
+        out += kPanel * kPanel;
+      }
+    }
+  }
+}
+
+// Rows whose operands are kept in the first-level cache while a panel passes over them.
+constexpr long kRowBlock = 32;
+
+template <int G>
+void project_rows(const ProjectArgs& args, long row_begin, long row_end) {
+  const int panels = panel_count(args.units);
+  long offset[G];
+  for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
+  for (long block = row_begin; block < row_end; block += kRowBlock) {
+    const long rows = block + kRowBlock < row_end ? kRowBlock : row_end - block;
+    for (int panel = 0; panel < panels; ++panel) {
+      for (int part = 0; part < kPanel; part += kWidth) {
+        const float* packed = args.packed + long(panel) * args.depth * G * kPanel + part;
+        const float* bias = args.bias + panel * G * kPanel + part;
+        for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
+          constexpr int R = decltype(height)::value;
+          vec tile[R][G];
+          TG_UNROLL for (int r = 0; r < R; ++r)
+            TG_UNROLL for (int g = 0; g < G; ++g) tile[r][g] = load(bias + g * kPanel);
+          multiply<R, G>(tile, args.inputs + (block + row) * args.input_stride, args.input_stride,
+                         packed, G * kPanel, offset, args.depth);
+          float* out = args.output + (block + row) * args.output_stride + panel * G * kPanel + part;
+          TG_UNROLL for (int r = 0; r < R; ++r)
+            TG_UNROLL for (int g = 0; g < G; ++g)
+              store(out + r * args.output_stride + g * kPanel, tile[r][g]);
+        });
+      }
+    }
+  }
+}
+
+void project(const ProjectArgs& args, long row_begin, long row_end) {
+  switch (args.gates) {
+    case 1: return project_rows<1>(args, row_begin, row_end);
+    case 3: return project_rows<3>(args, row_begin, row_end);
+    default: return project_rows<4>(args, row_begin, row_end);
+  }
+}
+
+// Vectors of the result in a tile of the products below.
+constexpr int kBackVectors = 2;
+
+// output[row, depth] (+)= sum over panels and gates of gates[row] * packed, by tiles of
+// kBackVectors vectors of the depth. The sum is cut into blocks of panels whose weights fit the
+// first-level cache beside the rows; partial sums pass through `output` exactly.
+template <int G>
+void gates_times_weights(const InputGradientArgs& args, long row_begin, long row_end) {
+  constexpr int kPanelsPerBlock = G >= 3 ? 2 : 4;
+  const int panels = panel_count(args.units);
+  const int vectors = panel_count(args.depth) * kPartsPerPanel;
+  const long depth_panel_stride = long(panels) * G * kPanel * kPanel;
+  for (int first = 0; first < panels; first += kPanelsPerBlock) {
+    const int last = first + kPanelsPerBlock < panels ? first + kPanelsPerBlock : panels;
+    const bool load_output = args.accumulate || first > 0;
+    for (int vector = 0; vector < vectors; vector += kBackVectors) {
+      long offset[kBackVectors];
+      long count[kBackVectors];
+      for (int v = 0; v < kBackVectors; ++v) {
+        // A tile past the end computes its last vector twice and stores it once.
+        const int j = vector + v < vectors ? vector + v : vectors - 1;
+        offset[v] = j / kPartsPerPanel * depth_panel_stride + j % kPartsPerPanel * kWidth;
+        count[v] = vector + v < vectors ? args.depth - long(j) * kWidth : 0;
+      }
+      for_row_blocks<tile_rows<kBackVectors>()>(
+          row_end - row_begin, [&](auto height, long row) TG_LAMBDA {
+            constexpr int R = decltype(height)::value;
+            float* out = args.output + (row_begin + row) * args.output_stride + long(vector) * kWidth;
+            const float* a = args.gates + (row_begin + row) * args.gate_stride;
+            vec tile[R][kBackVectors];
+            TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
+                tile[r][v] = load_output && count[v] > 0
+                                 ? load_part(out + r * args.output_stride + v * kWidth, count[v])
+                                 : zero();
+            for (int panel = first; panel < last; ++panel) {
+              TG_UNROLL for (int g = 0; g < G; ++g)
+                multiply<R, kBackVectors>(
+                    tile, a + panel * args.panel_stride + args.channels[g] * kPanel,
+                    args.gate_stride, args.packed + long(panel * G + g) * kPanel * kPanel, kPanel,
+                    offset, kPanel);
+            }
+            TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
+                store_part(out + r * args.output_stride + v * kWidth, tile[r][v], count[v]);
+          });
+    }
+  }
+}
+
+void input_gradient(const InputGradientArgs& args, long row_begin, long row_end) {
+  for (long block = row_begin; block < row_end; block += kRowBlock) {
+    const long end = block + kRowBlock < row_end ? block + kRowBlock : row_end;
+    switch (args.gate_count) {
+      case 1: gates_times_weights<1>(args, block, end); break;
+      case 2: gates_times_weights<2>(args, block, end); break;
+      case 3: gates_times_weights<3>(args, block, end); break;
+      default: gates_times_weights<4>(args, block, end); break;
+    }
+  }
+}
+
+// Rows whose gate gradients stay in cache while all of the depth passes over them.
+constexpr long kGradientBlock = 128;
+constexpr int kGradientVectors = 3;
+
+template <int V>
+TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vector, long row,
+                                       long rows, int depth_begin, int depth_end) {
+  const long width = long(args.gates_total) * args.units;
+  long offset[V];  // in a row of gates
+  long column[V];  // in a row of d_weights
+  long count[V];
+  for (int v = 0; v < V; ++v) {
+    const int part = (vector + v) % kPartsPerPanel;
+    const int gate = (vector + v) / kPartsPerPanel % args.gate_count;
+    const int panel = (vector + v) / kPartsPerPanel / args.gate_count;
+    const long unit = panel * kPanel + part * kWidth;
+    offset[v] = long(panel) * args.panel_stride + args.channels[gate] * kPanel + part * kWidth;
+    column[v] = long(args.gate_begin + gate) * args.units + unit;
+    count[v] = unit < args.units ? args.units - unit : 0;
+  }
+  const float* gates = args.gates + row * args.gate_stride;
+  for_row_blocks<tile_rows<V>()>(depth_end - depth_begin, [&](auto height, long first) TG_LAMBDA {
+    constexpr int R = decltype(height)::value;
+    const long k = depth_begin + first;
+    float* out = args.d_weights + k * width;
+    vec tile[R][V];
+    TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < V; ++v)
+        tile[r][v] = row > 0 && count[v] > 0 ? load_part(out + r * width + column[v], count[v])
+                                              : zero();
+    multiply_transposed<R, V>(tile, args.inputs + row * args.input_stride + k, args.input_stride,
+                              gates, args.gate_stride, offset, rows);
+    TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < V; ++v)
+        store_part(out + r * width + column[v], tile[r][v], count[v]);
+  });
+  if (args.d_bias == nullptr || depth_begin > 0) return;
+  for (int v = 0; v < V; ++v) {
+    if (count[v] <= 0) continue;
+    float* out = args.d_bias + column[v];
+    vec sum = row > 0 ? load_part(out, count[v]) : zero();
+    const float* gate = gates + offset[v];
+    for (long n = 0; n < rows; ++n) sum = add(sum, load(gate + n * args.gate_stride));
+    store_part(out, sum, count[v]);
+  }
+}
+
+void weight_gradient(const WeightGradientArgs& args, int vector_begin, int vector_end,
+                     int depth_begin, int depth_end) {
+  long row = 0;
+  do {  // once at least, so that no rows give zeros
+    const long rows = row + kGradientBlock < args.rows ? kGradientBlock : args.rows - row;
+    int vector = vector_begin;
+    for (; vector + kGradientVectors <= vector_end; vector += kGradientVectors)
+      weight_gradient_columns<kGradientVectors>(args, vector, row, rows, depth_begin, depth_end);
+    if (vector_end - vector == 2)
+      weight_gradient_columns<2>(args, vector, row, rows, depth_begin, depth_end);
+    else if (vector_end - vector == 1)
+      weight_gradient_columns<1>(args, vector, row, rows, depth_begin, depth_end);
+    row += kGradientBlock;
+  } while (row < args.rows);
+}
+
+}  // namespace
+}  // namespace tidegate

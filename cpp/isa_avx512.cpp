@@ -1,0 +1,7 @@
+#define TIDEGATE_ISA_AVX512
+#include "isa.h"
+
+namespace tidegate {
+extern const Kernels kernels_avx512;
+const Kernels kernels_avx512 = make_kernels("avx512");
+}  // namespace tidegate

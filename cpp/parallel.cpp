@@ -1,0 +1,140 @@
+#include "parallel.h"
+
+#include <new>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace tidegate {
+namespace {
+
+// About 50 microseconds: the time between two kernels of a training step is shorter, so workers
+// sleep only when training pauses.
+constexpr int kSpins = 4000;
+
+inline void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+ThreadPool* the_pool = nullptr;
+
+}  // namespace
+
+FlushDenormals::FlushDenormals() {
+#if defined(__x86_64__) || defined(_M_X64)
+  saved_ = _mm_getcsr();
+  _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040);  // flush to zero, denormals are zero
+#elif defined(__aarch64__)
+  asm volatile("mrs %0, fpcr" : "=r"(saved_));
+  asm volatile("msr fpcr, %0" ::"r"(saved_ | (1ull << 24)));
+#else
+  saved_ = 0;
+#endif
+}
+
+FlushDenormals::~FlushDenormals() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_setcsr(static_cast<unsigned>(saved_));
+#elif defined(__aarch64__)
+  asm volatile("msr fpcr, %0" ::"r"(saved_));
+#endif
+}
+
+// Never destroyed: workers may still be asleep in it when the process ends.
+ThreadPool& ThreadPool::instance() {
+  static const bool ready = [] {
+    the_pool = new ThreadPool;
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork(nullptr, nullptr, &ThreadPool::after_fork);
+#endif
+    return true;
+  }();
+  (void)ready;
+  return *the_pool;
+}
+
+// The child has no workers, and the parent's locks may be held for ever: leave the old pool.
+void ThreadPool::after_fork() {
+  const int threads = the_pool->threads();
+  the_pool = new ThreadPool;
+  the_pool->set_threads(threads);
+}
+
+void ThreadPool::drain(Call call, void* context, long tasks) {
+  for (long task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+    call(context, task);
+}
+
+void ThreadPool::work(int index, unsigned long seen) {
+  const FlushDenormals flush;
+  for (;;) {
+    unsigned long now = generation_.load(std::memory_order_acquire);
+    for (int spin = 0; now == seen && spin < kSpins; ++spin) {
+      pause();
+      now = generation_.load(std::memory_order_acquire);
+    }
+    if (now == seen) {
+      std::unique_lock<std::mutex> lock(sleep_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return generation_.load() != seen; });
+      sleepers_.fetch_sub(1);
+      now = generation_.load(std::memory_order_acquire);
+    }
+    seen = now;
+    // Every worker that exists answers every generation, so that none can be late for one and
+    // meet the next one's work half-written.
+    if (index < helpers_) drain(call_, context_, tasks_);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::grow(int workers) {
+  while (static_cast<int>(workers_.size()) < workers) {
+    const int index = static_cast<int>(workers_.size());
+    // Read here, under the region's lock: the new worker must not answer past generations.
+    const unsigned long seen = generation_.load();
+    workers_.emplace_back([this, index, seen] { work(index, seen); });
+  }
+}
+
+void ThreadPool::run_erased(long tasks, Call call, void* context) {
+  const FlushDenormals flush;
+  const int helpers = static_cast<int>(tasks - 1 < threads() - 1 ? tasks - 1 : threads() - 1);
+  std::unique_lock<std::mutex> region(region_, std::defer_lock);
+  if (helpers <= 0 || !region.try_lock()) {
+    for (long task = 0; task < tasks; ++task) call(context, task);
+    return;
+  }
+  try {
+    grow(helpers);
+  } catch (...) {  // no thread to be had: the caller does the work
+  }
+  call_ = call;
+  context_ = context;
+  tasks_ = tasks;
+  helpers_ = helpers;
+  next_.store(0, std::memory_order_relaxed);
+  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  generation_.fetch_add(1);
+  if (sleepers_.load() > 0) {
+    const std::lock_guard<std::mutex> lock(sleep_);
+    wake_.notify_all();
+  }
+  drain(call, context, tasks);
+  for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) {
+    if (spin < kSpins)
+      pause();
+    else
+      std::this_thread::yield();
+  }
+}
+
+}  // namespace tidegate

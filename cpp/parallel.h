@@ -1,0 +1,76 @@
+// The thread pool: the caller takes part, workers spin briefly and then sleep.
+//
+// One region at a time. A second caller, or a call from inside a region, runs its tasks itself:
+// nothing waits for a lock, and never do more threads compute than were asked for. A forked
+// child starts with a new, empty pool.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace tidegate {
+
+constexpr int kMaxThreads = 256;
+
+// Flushes denormal floats to zero while it lives: they cost hundreds of cycles each, and a
+// fading gradient is full of them.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  unsigned long long saved_;
+};
+
+class ThreadPool {
+ public:
+  static ThreadPool& instance();
+
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
+  // 1 to kMaxThreads; takes effect at the next region.
+  void set_threads(int threads) { threads_.store(threads, std::memory_order_relaxed); }
+
+  // Calls body(task) once for each task in [0, tasks), from several threads, and returns when all
+  // are done. The body must not throw.
+  template <class F>
+  void run(long tasks, F&& body) {
+    using Body = std::remove_reference_t<F>;
+    run_erased(tasks, [](void* context, long task) { (*static_cast<Body*>(context))(task); },
+               const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Call = void (*)(void* context, long task);
+
+  ThreadPool() = default;
+  static void after_fork();
+  void run_erased(long tasks, Call call, void* context);
+  void work(int index, unsigned long seen);
+  void drain(Call call, void* context, long tasks);
+  void grow(int workers);
+
+  std::atomic<int> threads_{1};
+  std::mutex region_;  // held by the thread whose tasks the workers run
+  std::vector<std::thread> workers_;
+
+  // One region's work, published by the release of generation_.
+  Call call_ = nullptr;
+  void* context_ = nullptr;
+  long tasks_ = 0;
+  int helpers_ = 0;  // workers 0 .. helpers_ - 1 take part
+  alignas(64) std::atomic<long> next_{0};
+  alignas(64) std::atomic<int> busy_{0};
+  alignas(64) std::atomic<unsigned long> generation_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex sleep_;
+  std::condition_variable wake_;
+};
+
+}  // namespace tidegate

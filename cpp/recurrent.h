@@ -1,0 +1,442 @@
+// The time loops: every step of a range of rows, forward and backward, for each cell.
+//
+// A step reads rows [in, in + rows) of the states and writes rows [out, out + rows); `in` is also
+// the first position of the step. Rows of a range never wait for each other's threads.
+#pragma once
+
+#include "cells.h"
+#include "gemm.h"
+
+namespace tidegate {
+namespace {
+
+constexpr int kSingleVectors = 3;  // vectors of one gate that a tile takes together
+
+TG_INLINE const float* projected_row(const RecurrentArgs& args, long position) {
+  const long row = args.index != nullptr ? args.index[position] : position;
+  return args.projected + row * args.projected_stride;
+}
+
+// Hides the next step's table rows' way from memory behind this step's arithmetic. One call a
+// panel, each for that panel's part of the rows.
+TG_INLINE void prefetch_panel(const RecurrentArgs& args, long position, long rows, int panel,
+                              int gates) {
+  const long end = long(args.positions()) + args.padding_steps;
+  for (long n = position; n < position + rows && n < end; ++n) {
+    const float* x = projected_row(args, n) + panel * gates * kPanel;
+    for (int g = 0; g < gates; ++g) prefetch(x + g * kPanel);
+  }
+}
+
+void gru_after_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  const int panels = panel_count(args.hidden);
+  const long offset[3] = {0, kPanel, 2 * kPanel};
+  for (int panel = 0; panel < panels; ++panel) {
+    prefetch_panel(args, out, rows, panel, 3);
+    for (int part = 0; part < kPanel; part += kWidth) {
+      const float* packed = args.packed + long(panel) * args.hidden * 3 * kPanel + part;
+      const int unit = panel * kPanel + part;
+      const vec bias = load(args.recurrent_bias + unit);
+      for_row_blocks<tile_rows<3>()>(rows, [&](auto height, long row) TG_LAMBDA {
+        constexpr int R = decltype(height)::value;
+        const float* states = args.states + (in + row) * args.state_stride;
+        vec tile[R][3];
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
+          tile[r][0] = load(x);
+          tile[r][1] = load(x + kPanel);
+          tile[r][2] = bias;
+        }
+        multiply<R, 3>(tile, states, args.state_stride, packed, 3 * kPanel, offset, args.hidden);
+        float* next = args.states + (out + row) * args.state_stride + unit;
+        float* gates = args.gates + (in + row) * args.gate_stride + panel * 4 * kPanel + part;
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
+          const GruStep step = gru_after(tile[r][0], tile[r][1], load(x + 2 * kPanel), tile[r][2],
+                                         load(states + r * args.state_stride + unit));
+          store(next + r * args.state_stride, step.hidden);
+          float* tape = gates + r * args.gate_stride;
+          store(tape, step.update);
+          store(tape + kPanel, step.reset);
+          store(tape + 2 * kPanel, step.candidate);
+          store(tape + 3 * kPanel, tile[r][2]);
+        }
+      });
+    }
+  }
+}
+
+// Runs body(Int<R>, Int<V>, first row, first vector, tile) for every tile of a product with a
+// single gate, the tile holding projected input + states * packed.
+template <int V, class F>
+TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, const float* packed,
+                                 int channel_offset, int gates, long in, long rows, int vector,
+                                 F&& body) {
+  long weight[V], input[V];
+  for (int v = 0; v < V; ++v) {
+    const int panel = (vector + v) / kPartsPerPanel;
+    const int part = (vector + v) % kPartsPerPanel * kWidth;
+    weight[v] = long(panel) * args.hidden * kPanel + part;
+    input[v] = long(panel) * gates * kPanel + channel_offset + part;
+  }
+  for_row_blocks<tile_rows<V>()>(rows, [&](auto height, long row) TG_LAMBDA {
+    constexpr int R = decltype(height)::value;
+    vec tile[R][V];
+    TG_UNROLL for (int r = 0; r < R; ++r) {
+      const float* x = projected_row(args, in + row + r);
+      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(x + input[v]);
+    }
+    multiply<R, V>(tile, left + row * args.state_stride, args.state_stride, packed, kPanel, weight,
+                   args.hidden);
+    body(height, Int<V>{}, row, tile);
+  });
+}
+
+template <class F>
+TG_INLINE void for_vector_groups(int vectors, F&& body) {
+  int vector = 0;
+  for (; vector + kSingleVectors <= vectors; vector += kSingleVectors)
+    body(Int<kSingleVectors>{}, vector);
+  if (vectors - vector == 2) body(Int<2>{}, vector);
+  if (vectors - vector == 1) body(Int<1>{}, vector);
+}
+
+void gru_before_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  const int panels = panel_count(args.hidden);
+  const long offset[2] = {0, kPanel};
+  const float* states = args.states + in * args.state_stride;
+  float* reset_hidden = args.cells + in * args.state_stride;
+  float* gates = args.gates + in * args.gate_stride;
+  for (int panel = 0; panel < panels; ++panel) {
+    prefetch_panel(args, out, rows, panel, 3);
+    for (int part = 0; part < kPanel; part += kWidth) {
+      const float* packed = args.packed + long(panel) * args.hidden * 2 * kPanel + part;
+      const int unit = panel * kPanel + part;
+      for_row_blocks<tile_rows<2>()>(rows, [&](auto height, long row) TG_LAMBDA {
+        constexpr int R = decltype(height)::value;
+        vec tile[R][2];
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
+          tile[r][0] = load(x);
+          tile[r][1] = load(x + kPanel);
+        }
+        const float* left = states + row * args.state_stride;
+        multiply<R, 2>(tile, left, args.state_stride, packed, 2 * kPanel, offset, args.hidden);
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          float* tape = gates + (row + r) * args.gate_stride + panel * 3 * kPanel + part;
+          const vec reset = sigmoid(tile[r][1]);
+          store(tape, sigmoid(tile[r][0]));
+          store(tape + kPanel, reset);
+          store(reset_hidden + (row + r) * args.state_stride + unit,
+                mul(reset, load(left + r * args.state_stride + unit)));
+        }
+      });
+    }
+  }
+  for_vector_groups(panels * kPartsPerPanel, [&](auto width, int vector) TG_LAMBDA {
+    single_gate_tiles<decltype(width)::value>(
+        args, reset_hidden, args.packed_candidate, 2 * kPanel, 3, in, rows, vector,
+        [&](auto height, auto vectors, long row, auto& tile) TG_LAMBDA {
+          TG_UNROLL for (int r = 0; r < decltype(height)::value; ++r) {
+            TG_UNROLL for (int v = 0; v < decltype(vectors)::value; ++v) {
+              const int unit = (vector + v) * kWidth;
+              float* tape = gates + (row + r) * args.gate_stride + unit / kPanel * 3 * kPanel +
+                            unit % kPanel;
+              const vec hidden = load(states + (row + r) * args.state_stride + unit);
+              const vec candidate = tanh(tile[r][v]);
+              store(tape + 2 * kPanel, candidate);
+              store(args.states + (out + row + r) * args.state_stride + unit,
+                    fma(load(tape), sub(candidate, hidden), hidden));
+            }
+          }
+        });
+  });
+}
+
+void lstm_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  const int panels = panel_count(args.hidden);
+  const long offset[4] = {0, kPanel, 2 * kPanel, 3 * kPanel};
+  for (int panel = 0; panel < panels; ++panel) {
+    prefetch_panel(args, out, rows, panel, 4);
+    for (int part = 0; part < kPanel; part += kWidth) {
+      const float* packed = args.packed + long(panel) * args.hidden * 4 * kPanel + part;
+      const int unit = panel * kPanel + part;
+      for_row_blocks<tile_rows<4>()>(rows, [&](auto height, long row) TG_LAMBDA {
+        constexpr int R = decltype(height)::value;
+        const float* states = args.states + (in + row) * args.state_stride;
+        vec tile[R][4];
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          const float* x = projected_row(args, in + row + r) + panel * 4 * kPanel + part;
+          TG_UNROLL for (int g = 0; g < 4; ++g) tile[r][g] = load(x + g * kPanel);
+        }
+        multiply<R, 4>(tile, states, args.state_stride, packed, 4 * kPanel, offset, args.hidden);
+        TG_UNROLL for (int r = 0; r < R; ++r) {
+          const long from = (in + row + r) * args.state_stride + unit;
+          const long to = (out + row + r) * args.state_stride + unit;
+          const LstmStep step =
+              lstm(tile[r][0], tile[r][1], tile[r][2], tile[r][3], load(args.cells + from));
+          store(args.states + to, step.hidden);
+          store(args.cells + to, step.cell);
+          float* tape =
+              args.gates + (in + row + r) * args.gate_stride + panel * 4 * kPanel + part;
+          store(tape, step.input);
+          store(tape + kPanel, step.forget);
+          store(tape + 2 * kPanel, step.candidate);
+          store(tape + 3 * kPanel, step.output);
+        }
+      });
+    }
+  }
+}
+
+void rnn_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  const int panels = panel_count(args.hidden);
+  for (int panel = 0; panel < panels; ++panel) prefetch_panel(args, out, rows, panel, 1);
+  for_vector_groups(panels * kPartsPerPanel, [&](auto width, int vector) TG_LAMBDA {
+    single_gate_tiles<decltype(width)::value>(
+        args, args.states + in * args.state_stride, args.packed, 0, 1, in, rows, vector,
+        [&](auto height, auto vectors, long row, auto& tile) TG_LAMBDA {
+          TG_UNROLL for (int r = 0; r < decltype(height)::value; ++r)
+            TG_UNROLL for (int v = 0; v < decltype(vectors)::value; ++v)
+              store(args.states + (out + row + r) * args.state_stride + (vector + v) * kWidth,
+                    tanh(tile[r][v]));
+        });
+  });
+}
+
+// --- backward: d and d_cell are the first row's gradients, of the outputs on entry and of the
+// states before the step on return; the tape's channels become their own gradients.
+
+// d (+)= the gates' gradients of the step times the transposed recurrent weights.
+TG_INLINE void recurrent_product(const RecurrentArgs& args, const float* packed, float* d,
+                                 bool accumulate, long in, long rows, int gate_count,
+                                 const int (&channels)[kMaxGates], int channel_count) {
+  InputGradientArgs product;
+  product.gates = args.gates + in * args.gate_stride;
+  product.gate_stride = args.gate_stride;
+  product.panel_stride = channel_count * kPanel;
+  for (int g = 0; g < kMaxGates; ++g) product.channels[g] = channels[g];
+  product.gate_count = gate_count;
+  product.units = args.hidden;
+  product.depth = padded(args.hidden);  // whole vectors: the states' rows are padded
+  product.packed = packed;
+  product.output = d;
+  product.output_stride = args.state_stride;
+  product.accumulate = accumulate;
+  input_gradient(product, 0, rows);
+}
+
+TG_INLINE void gru_after_backward_step(const RecurrentArgs& args, long in, long, long rows,
+                                       float* d, float*) {
+  const int panels = panel_count(args.hidden);
+  for (long r = 0; r < rows; ++r) {
+    float* tape = args.gates + (in + r) * args.gate_stride;
+    const float* states = args.states + (in + r) * args.state_stride;
+    float* d_row = d + r * args.state_stride;
+    for (int panel = 0; panel < panels; ++panel, tape += 4 * kPanel) {
+      TG_UNROLL for (int part = 0; part < kPanel; part += kWidth) {
+        const int unit = panel * kPanel + part;
+        const vec reset = load(tape + part + kPanel);
+        const vec recurrent = load(tape + part + 3 * kPanel);
+        const GruGradient g = gru_backward(load(d_row + unit), load(tape + part),
+                                           load(tape + part + 2 * kPanel), load(states + unit));
+        const vec d_recurrent = mul(g.candidate, reset);
+        store(tape + part, g.update);
+        store(tape + part + kPanel,
+              mul(mul(g.candidate, recurrent), sigmoid_slope(reset)));
+        store(tape + part + 2 * kPanel, g.candidate);
+        store(tape + part + 3 * kPanel, d_recurrent);
+        store(d_row + unit, g.hidden);
+      }
+    }
+  }
+  const CellLayout& layout = kLayouts[kGruAfter];
+  recurrent_product(args, args.packed_back, d, true, in, rows, 3, layout.recurrent_channels, 4);
+}
+
+TG_INLINE void gru_before_backward_step(const RecurrentArgs& args, long in, long, long rows,
+                                        float* d, float* d_reset_hidden) {
+  const int panels = panel_count(args.hidden);
+  for (long r = 0; r < rows; ++r) {
+    float* tape = args.gates + (in + r) * args.gate_stride;
+    const float* states = args.states + (in + r) * args.state_stride;
+    float* d_row = d + r * args.state_stride;
+    for (int panel = 0; panel < panels; ++panel, tape += 3 * kPanel) {
+      TG_UNROLL for (int part = 0; part < kPanel; part += kWidth) {
+        const int unit = panel * kPanel + part;
+        const GruGradient g = gru_backward(load(d_row + unit), load(tape + part),
+                                           load(tape + part + 2 * kPanel), load(states + unit));
+        store(tape + part, g.update);
+        store(tape + part + 2 * kPanel, g.candidate);
+        store(d_row + unit, g.hidden);
+      }
+    }
+  }
+  const int candidate[kMaxGates] = {2, 0, 0, 0};
+  recurrent_product(args, args.packed_candidate_back, d_reset_hidden, false, in, rows, 1,
+                    candidate, 3);
+  for (long r = 0; r < rows; ++r) {
+    float* tape = args.gates + (in + r) * args.gate_stride + kPanel;
+    const float* states = args.states + (in + r) * args.state_stride;
+    float* d_row = d + r * args.state_stride;
+    const float* d_product = d_reset_hidden + r * args.state_stride;
+    for (int panel = 0; panel < panels; ++panel, tape += 3 * kPanel) {
+      TG_UNROLL for (int part = 0; part < kPanel; part += kWidth) {
+        const int unit = panel * kPanel + part;
+        const vec reset = load(tape + part);
+        const vec d_here = load(d_product + unit);
+        store(tape + part, mul(mul(d_here, load(states + unit)), sigmoid_slope(reset)));
+        store(d_row + unit, fma(d_here, reset, load(d_row + unit)));
+      }
+    }
+  }
+  const int gates[kMaxGates] = {0, 1, 0, 0};
+  recurrent_product(args, args.packed_back, d, true, in, rows, 2, gates, 3);
+}
+
+TG_INLINE void lstm_backward_step(const RecurrentArgs& args, long in, long out, long rows,
+                                  float* d, float* d_cell) {
+  const int panels = panel_count(args.hidden);
+  for (long r = 0; r < rows; ++r) {
+    float* tape = args.gates + (in + r) * args.gate_stride;
+    const float* before = args.cells + (in + r) * args.state_stride;
+    const float* after = args.cells + (out + r) * args.state_stride;
+    for (int panel = 0; panel < panels; ++panel, tape += 4 * kPanel) {
+      TG_UNROLL for (int part = 0; part < kPanel; part += kWidth) {
+        const int unit = panel * kPanel + part;
+        float* d_cell_unit = d_cell + r * args.state_stride + unit;
+        const LstmGradient g = lstm_backward(
+            load(d + r * args.state_stride + unit), load(d_cell_unit), load(tape + part),
+            load(tape + part + kPanel), load(tape + part + 2 * kPanel),
+            load(tape + part + 3 * kPanel), load(before + unit), load(after + unit));
+        store(tape + part, g.input);
+        store(tape + part + kPanel, g.forget);
+        store(tape + part + 2 * kPanel, g.candidate);
+        store(tape + part + 3 * kPanel, g.output);
+        store(d_cell_unit, g.cell);
+      }
+    }
+  }
+  recurrent_product(args, args.packed_back, d, false, in, rows, 4,
+                    kLayouts[kLstm].recurrent_channels, 4);
+}
+
+TG_INLINE void rnn_backward_step(const RecurrentArgs& args, long in, long out, long rows, float* d,
+                                 float*) {
+  for (long r = 0; r < rows; ++r) {
+    float* tape = args.gates + (in + r) * args.gate_stride;
+    const float* outputs = args.states + (out + r) * args.state_stride;
+    const float* d_row = d + r * args.state_stride;
+    for (int unit = 0; unit < padded(args.hidden); unit += kWidth)
+      store(tape + unit, mul(load(d_row + unit), tanh_slope(load(outputs + unit))));
+  }
+  recurrent_product(args, args.packed_back, d, false, in, rows, 1,
+                    kLayouts[kRnn].recurrent_channels, 1);
+}
+
+template <int C>
+TG_INLINE void forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  if constexpr (C == kGruAfter) gru_after_forward_step(args, in, out, rows);
+  if constexpr (C == kGruBefore) gru_before_forward_step(args, in, out, rows);
+  if constexpr (C == kLstm) lstm_forward_step(args, in, out, rows);
+  if constexpr (C == kRnn) rnn_forward_step(args, in, out, rows);
+}
+
+template <int C>
+TG_INLINE void backward_step(const RecurrentArgs& args, long in, long out, long rows, int d_row) {
+  float* d = args.d_states + d_row * args.state_stride;
+  float* d_cell = args.d_cells != nullptr ? args.d_cells + d_row * args.state_stride : nullptr;
+  if (args.d_outputs != nullptr) {
+    for (long r = 0; r < rows; ++r) {
+      const float* given = args.d_outputs + (in + r) * args.hidden;
+      float* row = d + r * args.state_stride;
+      for (int unit = 0; unit < args.hidden; unit += kWidth)
+        store(row + unit, add(load(row + unit), load_part(given + unit, args.hidden - unit)));
+    }
+  }
+  if constexpr (C == kGruAfter) gru_after_backward_step(args, in, out, rows, d, d_cell);
+  if constexpr (C == kGruBefore) gru_before_backward_step(args, in, out, rows, d, d_cell);
+  if constexpr (C == kLstm) lstm_backward_step(args, in, out, rows, d, d_cell);
+  if constexpr (C == kRnn) rnn_backward_step(args, in, out, rows, d, d_cell);
+}
+
+// row = the caller's row, or zeros; lanes behind the last unit are zeroed.
+TG_INLINE void set_row(float* row, const float* source, int hidden) {
+  for (int unit = 0; unit < padded(hidden); unit += kWidth)
+    store(row + unit, source != nullptr ? load_part(source + unit, hidden - unit) : zero());
+}
+
+template <int C>
+void forward_padding(const RecurrentArgs& args) {
+  set_row(args.states + args.padding_row(0) * args.state_stride, nullptr, args.hidden);
+  if constexpr (C == kLstm)
+    set_row(args.cells + args.padding_row(0) * args.state_stride, nullptr, args.hidden);
+  for (int step = 0; step < args.padding_steps; ++step)
+    forward_step<C>(args, args.padding_row(step), args.padding_row(step + 1), 1);
+}
+
+// The state that row `row` starts from when it joins before `step`.
+template <int C>
+TG_INLINE void join_row(const RecurrentArgs& args, int step, int row) {
+  const long to = (args.text_row(step) + row) * args.state_stride;
+  const long from = args.padding_row(step) * args.state_stride;
+  const float* state = args.padding_steps > 0 ? args.states + from
+                       : args.initial != nullptr ? args.initial + long(row) * args.hidden
+                                                 : nullptr;
+  set_row(args.states + to, state, args.hidden);
+  if constexpr (C == kLstm) {
+    const float* cell = args.padding_steps > 0 ? args.cells + from
+                        : args.initial_cell != nullptr
+                            ? args.initial_cell + long(row) * args.hidden
+                            : nullptr;
+    set_row(args.cells + to, cell, args.hidden);
+  }
+}
+
+template <int C>
+void forward_rows(const RecurrentArgs& args, int row_begin, int row_end) {
+  int active = row_begin;
+  for (int step = 0; step <= args.steps; ++step) {
+    const int now = args.active(step) < row_end ? args.active(step) : row_end;
+    for (; active < now; ++active) join_row<C>(args, step, active);
+    if (step < args.steps && active > row_begin)
+      forward_step<C>(args, args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin,
+                      active - row_begin);
+  }
+}
+
+template <int C>
+void backward_rows(const RecurrentArgs& args, int row_begin, int row_end) {
+  for (int step = args.steps - 1; step >= 0; --step) {
+    const int active = args.active(step) < row_end ? args.active(step) : row_end;
+    if (active <= row_begin) break;
+    backward_step<C>(args, args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin,
+                     active - row_begin, row_begin);
+  }
+}
+
+template <int C>
+void backward_padding(const RecurrentArgs& args) {
+  float* d = args.d_states + args.batch * args.state_stride;
+  set_row(d, nullptr, args.hidden);
+  float* d_cell = nullptr;
+  if constexpr (C == kLstm) {
+    d_cell = args.d_cells + args.batch * args.state_stride;
+    set_row(d_cell, nullptr, args.hidden);
+  }
+  for (int step = args.padding_steps - 1; step >= 0; --step) {
+    // The rows that branched off after this step hand their gradient back.
+    for (int row = args.active(step); row < args.active(step + 1); ++row) {
+      const long source = row * args.state_stride;
+      for (int unit = 0; unit < padded(args.hidden); unit += kWidth) {
+        store(d + unit, add(load(d + unit), load(args.d_states + source + unit)));
+        if constexpr (C == kLstm)
+          store(d_cell + unit, add(load(d_cell + unit), load(args.d_cells + source + unit)));
+      }
+    }
+    backward_step<C>(args, args.padding_row(step), args.padding_row(step + 1), 1, args.batch);
+  }
+}
+
+}  // namespace
+}  // namespace tidegate

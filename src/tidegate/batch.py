@@ -1,0 +1,113 @@
+"""Texts as ids, and the packed batch that every recurrent kernel runs over.
+
+Rows (texts) are right-aligned and sorted longest first, then stored time-major without
+padding. The rows that are active at a step are therefore always a prefix, rows only ever
+join, and every row ends at the last step:
+
+    row 0   the film was not at all bad          step_offsets[t] + k is the position of
+    row 1           it was a lovely film         packed row k at step t.
+    row 2                         dreadful
+    step     0   1    2   3  4   5    6
+
+In the lecture's unmasked pre-padding each row is preceded by padding that the network
+reads too. All those padded parts are one and the same trajectory, so the batch carries it
+once, as the *padding row*: steps 0 .. padding_steps - 1, stored behind the text positions.
+A text row branches off it at the step where its text begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Ragged rows of token ids, one row a text.
+
+    token_ids: [total] int32, the rows one after another.
+    offsets: [texts + 1] int64; row i is token_ids[offsets[i]:offsets[i + 1]].
+    """
+
+    token_ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[texts] int64: tokens in each row."""
+        return np.diff(self.offsets)
+
+    def row(self, i: int) -> np.ndarray:
+        """The ids of row ``i``, a view."""
+        return self.token_ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> TokenizedTexts:
+        """The given rows in the given order, copied."""
+        return TokenizedTexts.from_rows([self.row(int(i)) for i in rows])
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[np.ndarray | Sequence[int]]) -> TokenizedTexts:
+        """Join rows of ids. An id that is no int32 raises ShapeError."""
+        arrays = [np.asarray(row) for row in rows]
+        for array in arrays:
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+                raise ShapeError(
+                    f"a row of ids has shape {array.shape} and dtype {array.dtype}; "
+                    "give one-dimensional integers"
+                )
+        offsets = np.zeros(len(arrays) + 1, np.int64)
+        np.cumsum([len(array) for array in arrays], out=offsets[1:])
+        token_ids = np.zeros(int(offsets[-1]), np.int32)
+        for start, array in zip(offsets[:-1].tolist(), arrays, strict=True):
+            token_ids[start : start + len(array)] = array
+        return cls(token_ids, offsets)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A batch of texts as the recurrent kernels read it (see the module's text).
+
+    B rows, T steps, N text positions, P padding steps, W distinct words.
+
+    rows: [B] int32; packed row k is row rows[k] of the texts that were packed.
+    lengths: [B] int32, falling; a row of length 0 never joins.
+    steps: T. Packed row k joins at step T - lengths[k].
+    step_offsets: [T + 1] int32; (step t, row k) is at position step_offsets[t] + k.
+    padding_steps: P, the last step at which a row joins; 0 where padding is masked.
+    words: [W] int32, the distinct ids.
+    index: [N + P] int32, which of ``words`` stands at each position.
+    occurrences: [N + P] int32, the positions of each word, ascending, word after word.
+    occurrence_offsets: [W + 1] int32, where each word's positions begin.
+    """
+
+    rows: np.ndarray
+    lengths: np.ndarray
+    steps: int
+    step_offsets: np.ndarray
+    padding_steps: int
+    words: np.ndarray
+    index: np.ndarray
+    occurrences: np.ndarray
+    occurrence_offsets: np.ndarray
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of rows."""
+        return len(self.rows)
+
+    @property
+    def positions(self) -> int:
+        """N, the number of text positions."""
+        return int(self.step_offsets[-1])
+
+    @property
+    def total_positions(self) -> int:
+        """N + P, text positions and padding steps."""
+        return self.positions + self.padding_steps

@@ -1,0 +1,71 @@
+"""Every error that tidegate raises on purpose, in one tree.
+
+    TidegateError
+    ├── ConfigError           an option or argument has a value that it can't have
+    ├── DataError             texts, labels, tables or archives can't be used as they are
+    │   └── DownloadError     data could not be fetched
+    ├── ShapeError            an array's shape, dtype or range does not fit the operation
+    ├── ModelFileError        a model file or checkpoint can't be read
+    ├── OutputError           a file can't be written
+    ├── NotFittedError        a classifier is used before it was trained or loaded
+    └── TrainingError         training can't go on
+        └── TrainingInterrupted   the user stopped it; a checkpoint says where
+
+Each one also inherits the standard exception that a caller would expect, so that
+``except ValueError`` keeps working. A message is one line: the value, the choices, the mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TidegateError(Exception):
+    """Base of all errors raised on purpose by tidegate."""
+
+
+class ConfigError(TidegateError, ValueError):
+    """An option or argument has a value that it can't have."""
+
+
+class DataError(TidegateError, ValueError):
+    """Texts, labels, tables or archives can't be used as they are."""
+
+
+class DownloadError(DataError, OSError):
+    """Data could not be fetched over the network."""
+
+
+class ShapeError(TidegateError, ValueError):
+    """An array's shape, dtype, contiguity or range does not fit the operation."""
+
+
+class ModelFileError(TidegateError, ValueError):
+    """A model file or checkpoint can't be read, is damaged, or is of another format."""
+
+
+class OutputError(TidegateError, OSError):
+    """A file can't be written; nothing was changed on the disk."""
+
+
+class NotFittedError(TidegateError, ValueError, AttributeError):
+    """A classifier is used before it was trained or loaded."""
+
+
+class TrainingError(TidegateError, RuntimeError):
+    """Training can't go on, for example because the loss is not finite."""
+
+
+class TrainingInterrupted(TrainingError):
+    """The user stopped the training; the last step was finished and saved."""
+
+
+def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ConfigError:
+    """The error for a value that is not one of ``choices``, with the nearest choice."""
+    listed = list(choices)
+    message = f"{name}={value!r} is not one of {', '.join(listed)}"
+    near = difflib.get_close_matches(str(value).lower(), listed, n=1)
+    if near:
+        message += f"; did you mean {near[0]!r}?"
+    return ConfigError(message)
