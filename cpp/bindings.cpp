@@ -2,6 +2,8 @@
 // ops.py before. Nothing is copied, the interpreter lock is released, then it forwards.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -10,6 +12,7 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "dispatch.h"
@@ -57,6 +60,8 @@ nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> 
     packed = pack_batch(token_ids.data(), offsets.data(), rows.data(),
                         static_cast<int>(rows.shape(0)), max_length, masked, vocabulary_size);
   }
+  if (!packed.id_in_range)
+    throw nb::index_error(("token id " + std::to_string(packed.bad_id)).c_str());
   return nb::make_tuple(to_numpy(std::move(packed.rows)), to_numpy(std::move(packed.lengths)),
                         packed.steps, to_numpy(std::move(packed.step_offsets)),
                         packed.padding_steps, to_numpy(std::move(packed.words)),

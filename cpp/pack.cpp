@@ -38,6 +38,11 @@ PackedArrays pack_batch(const int32_t* token_ids, const int64_t* offsets, const 
   out.step_offsets.resize(out.steps + 1);
   std::vector<int32_t> slot(vocabulary_size, -1), counts;
   auto place = [&](int32_t id, int64_t position) {
+    if (id < 0 || id >= vocabulary_size) {
+      out.id_in_range = false;
+      out.bad_id = id;
+      return;
+    }
     int32_t& word = slot[id];
     if (word < 0) {
       word = static_cast<int32_t>(out.words.size());
@@ -56,6 +61,7 @@ PackedArrays pack_batch(const int32_t* token_ids, const int64_t* offsets, const 
   }
   out.step_offsets[out.steps] = static_cast<int32_t>(position);
   for (int step = 0; step < out.padding_steps; ++step) place(kPaddingId, position++);
+  if (!out.id_in_range) return out;
 
   out.occurrence_offsets.resize(out.words.size() + 1);
   std::vector<int32_t> next(out.words.size());

@@ -36,6 +36,26 @@ class TokenizedTexts:
     token_ids: np.ndarray
     offsets: np.ndarray
 
+    def __post_init__(self) -> None:
+        if self.token_ids.dtype != np.int32 or self.token_ids.ndim != 1:
+            raise ShapeError(
+                f"token_ids has dtype {self.token_ids.dtype} and shape {self.token_ids.shape}; "
+                "give one-dimensional int32"
+            )
+        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or not len(self.offsets):
+            raise ShapeError(
+                f"offsets has dtype {self.offsets.dtype} and shape {self.offsets.shape}; "
+                "give one-dimensional int64, one more than texts"
+            )
+        if not (self.token_ids.flags.c_contiguous and self.offsets.flags.c_contiguous):
+            raise ShapeError("token_ids and offsets must be contiguous; use np.ascontiguousarray")
+        total = len(self.token_ids)
+        if self.offsets[0] != 0 or self.offsets[-1] != total or np.any(np.diff(self.offsets) < 0):
+            raise ShapeError(
+                f"offsets must rise from 0 to the number of token ids, {total}; they begin with "
+                f"{self.offsets[0]} and end with {self.offsets[-1]}"
+            )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -62,6 +62,10 @@ def gates_of(kind: Kind) -> tuple[str, ...]:
     return GATES[kind.split("_")[0]]
 
 
+def _float64(values: Floats | Integers) -> Float64:
+    return np.asarray(values, dtype=np.float64)
+
+
 def sigmoid(x: Float64) -> Float64:
     """1 / (1 + exp(-x)), without overflow and with full relative accuracy far below zero."""
     shrunk = np.exp(-np.abs(x))
@@ -127,7 +131,7 @@ def pack(
 
 @dataclass(frozen=True)
 class RecurrentWeights:
-    """Parameters of one recurrent layer, or their float64 copies.
+    """Parameters of one recurrent layer.
 
     kernel: [I, G*H]. recurrent_kernel: [H, G*H]. bias: [G*H]. recurrent_bias: [3*H] for
     ``gru_after``, None for all others.
@@ -137,6 +141,16 @@ class RecurrentWeights:
     recurrent_kernel: Floats
     bias: Floats
     recurrent_bias: Floats | None = None
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The same in float64; recurrent_bias is zero where a kind has none."""
+
+    kernel: Float64
+    recurrent_kernel: Float64
+    bias: Float64
+    recurrent_bias: Float64
 
 
 @dataclass(frozen=True)
@@ -159,14 +173,12 @@ class _StepGradients:
 # a cell state pass it through. The way back gets the gates and states of the same step and the
 # gradients of both states after it.
 _Gates = dict[str, Float64]
-_Step = Callable[[Float64, Float64, Float64, RecurrentWeights], tuple[Float64, Float64, _Gates]]
-_StepBackward = Callable[
-    [_Gates, Float64, Float64, RecurrentWeights, Float64, Float64], _StepGradients
-]
+_Step = Callable[[Float64, Float64, Float64, _Weights], tuple[Float64, Float64, _Gates]]
+_StepBackward = Callable[[_Gates, Float64, Float64, _Weights, Float64, Float64], _StepGradients]
 
 
 def _gru_after_step(
-    projection: Float64, hidden: Float64, cell: Float64, weights: RecurrentWeights
+    projection: Float64, hidden: Float64, cell: Float64, weights: _Weights
 ) -> tuple[Float64, Float64, _Gates]:
     recurrent = hidden @ weights.recurrent_kernel + weights.recurrent_bias
     x_update, x_reset, x_candidate = np.split(projection, 3, axis=1)
@@ -182,7 +194,7 @@ def _gru_after_step_backward(
     gates: _Gates,
     hidden: Float64,
     cell: Float64,
-    weights: RecurrentWeights,
+    weights: _Weights,
     d_hidden: Float64,
     d_cell: Float64,
 ) -> _StepGradients:
@@ -205,7 +217,7 @@ def _gru_after_step_backward(
 
 
 def _gru_before_step(
-    projection: Float64, hidden: Float64, cell: Float64, weights: RecurrentWeights
+    projection: Float64, hidden: Float64, cell: Float64, weights: _Weights
 ) -> tuple[Float64, Float64, _Gates]:
     update_kernel, reset_kernel, candidate_kernel = np.split(weights.recurrent_kernel, 3, axis=1)
     x_update, x_reset, x_candidate = np.split(projection, 3, axis=1)
@@ -220,7 +232,7 @@ def _gru_before_step_backward(
     gates: _Gates,
     hidden: Float64,
     cell: Float64,
-    weights: RecurrentWeights,
+    weights: _Weights,
     d_hidden: Float64,
     d_cell: Float64,
 ) -> _StepGradients:
@@ -244,7 +256,7 @@ def _gru_before_step_backward(
 
 
 def _lstm_step(
-    projection: Float64, hidden: Float64, cell: Float64, weights: RecurrentWeights
+    projection: Float64, hidden: Float64, cell: Float64, weights: _Weights
 ) -> tuple[Float64, Float64, _Gates]:
     total = projection + hidden @ weights.recurrent_kernel
     to_input, to_forget, to_candidate, to_output = np.split(total, 4, axis=1)
@@ -262,7 +274,7 @@ def _lstm_step_backward(
     gates: _Gates,
     hidden: Float64,
     cell: Float64,
-    weights: RecurrentWeights,
+    weights: _Weights,
     d_hidden: Float64,
     d_cell: Float64,
 ) -> _StepGradients:
@@ -284,7 +296,7 @@ def _lstm_step_backward(
 
 
 def _rnn_step(
-    projection: Float64, hidden: Float64, cell: Float64, weights: RecurrentWeights
+    projection: Float64, hidden: Float64, cell: Float64, weights: _Weights
 ) -> tuple[Float64, Float64, _Gates]:
     hidden = np.tanh(projection + hidden @ weights.recurrent_kernel)
     return hidden, cell, {"hidden": hidden}
@@ -294,7 +306,7 @@ def _rnn_step_backward(
     gates: _Gates,
     hidden: Float64,
     cell: Float64,
-    weights: RecurrentWeights,
+    weights: _Weights,
     d_hidden: Float64,
     d_cell: Float64,
 ) -> _StepGradients:
@@ -328,7 +340,7 @@ class RecurrentTape:
 
     batch: PackedBatch
     inputs: Float64
-    weights: RecurrentWeights
+    weights: _Weights
     dense: bool
     gates: dict[str, Float64]
     hidden_before: Float64
@@ -374,7 +386,7 @@ def recurrent_forward(
     packed row's hidden state after all steps (a row of length 0 ends as it began, or where the
     padding row ended); and the tape for ``recurrent_backward``.
     """
-    weights = _checked_weights(kind, weights)
+    weights64 = _checked_weights(kind, weights)
     if batch.padding_steps and (initial is not None or initial_cell is not None):
         raise ShapeError(
             f"initial states given for a batch with {batch.padding_steps} padding steps, where "
@@ -384,12 +396,12 @@ def recurrent_forward(
         raise ConfigError(f"initial_cell given for kind={kind!r}; only 'lstm' has a cell state")
 
     step_forward, _ = _CELLS[kind]
-    inputs = np.asarray(inputs, dtype=np.float64)
-    projection = inputs @ weights.kernel + weights.bias
+    inputs64 = _float64(inputs)
+    projection = inputs64 @ weights64.kernel + weights64.bias
     if not dense:
         projection = projection[batch.index]  # [N + P, G*H]
 
-    size = weights.recurrent_kernel.shape[0]
+    size = weights64.recurrent_kernel.shape[0]
     positions = batch.total_positions
     outputs, hidden_before, cell_before = (np.empty((positions, size)) for _ in range(3))
     gates = {name: np.empty((positions, size)) for name in gates_of(kind)}
@@ -408,7 +420,7 @@ def recurrent_forward(
         hidden_before[at] = hidden[rows]
         cell_before[at] = cell[rows]
         hidden[rows], cell[rows], step_gates = step_forward(
-            projection[at], hidden[rows], cell[rows], weights
+            projection[at], hidden[rows], cell[rows], weights64
         )
         outputs[at] = hidden[rows]
         for name, values in step_gates.items():
@@ -416,8 +428,8 @@ def recurrent_forward(
 
     tape = RecurrentTape(
         batch=batch,
-        inputs=inputs,
-        weights=weights,
+        inputs=inputs64,
+        weights=weights64,
         dense=dense,
         gates=gates,
         hidden_before=hidden_before,
@@ -476,7 +488,7 @@ def recurrent_backward(
         kernel=tape.inputs.T @ d_projection,
         recurrent_kernel=d_recurrent_kernel,
         bias=d_projection.sum(axis=0),
-        recurrent_bias=d_recurrent_bias if weights.recurrent_bias is not None else None,
+        recurrent_bias=d_recurrent_bias if kind == "gru_after" else None,
         initial=d_hidden[:padding_row].copy() if tape.given_initial else None,
         initial_cell=d_cell[:padding_row].copy() if tape.given_initial_cell else None,
     )
@@ -502,20 +514,21 @@ def _schedule(batch: PackedBatch) -> Iterator[tuple[slice, Integers, Integers]]:
     yield slice(joined, batch.batch_size), nothing, nothing
 
 
-def _checked_weights(kind: Kind, weights: RecurrentWeights) -> RecurrentWeights:
+def _checked_weights(kind: Kind, weights: RecurrentWeights) -> _Weights:
     gates_of(kind)  # raises for an unknown kind
     if (weights.recurrent_bias is not None) != (kind == "gru_after"):
         given = "none" if weights.recurrent_bias is None else "one"
         raise ShapeError(
-            f"recurrent_bias: {given} given for kind={kind!r}; 'gru_after' needs it, others have none"
+            f"recurrent_bias: {given} given for kind={kind!r}; 'gru_after' needs one, others none"
         )
-    return RecurrentWeights(
-        kernel=np.asarray(weights.kernel, dtype=np.float64),
-        recurrent_kernel=np.asarray(weights.recurrent_kernel, dtype=np.float64),
-        bias=np.asarray(weights.bias, dtype=np.float64),
-        recurrent_bias=None
+    bias = _float64(weights.bias)
+    return _Weights(
+        kernel=_float64(weights.kernel),
+        recurrent_kernel=_float64(weights.recurrent_kernel),
+        bias=bias,
+        recurrent_bias=np.zeros_like(bias)
         if weights.recurrent_bias is None
-        else np.asarray(weights.recurrent_bias, dtype=np.float64),
+        else _float64(weights.recurrent_bias),
     )
 
 
@@ -523,16 +536,16 @@ def _checked_weights(kind: Kind, weights: RecurrentWeights) -> RecurrentWeights:
 
 
 def linear_forward(inputs: Floats, kernel: Floats, bias: Floats) -> Float64:
-    """inputs [B, I], kernel [I, L], bias [L] -> logits [B, L]."""
-    return np.asarray(inputs, dtype=np.float64) @ kernel + bias
+    """Inputs [B, I], kernel [I, L], bias [L] -> logits [B, L]."""
+    return _float64(inputs) @ _float64(kernel) + _float64(bias)
 
 
 def linear_backward(
     inputs: Floats, kernel: Floats, d_logits: Floats
 ) -> tuple[Float64, Float64, Float64]:
     """d_logits [B, L] -> gradients of inputs [B, I], kernel [I, L] and bias [L]."""
-    d_logits = np.asarray(d_logits, dtype=np.float64)
-    return d_logits @ kernel.T, np.asarray(inputs, np.float64).T @ d_logits, d_logits.sum(axis=0)
+    d_logits64 = _float64(d_logits)
+    return d_logits64 @ _float64(kernel).T, _float64(inputs).T @ d_logits64, d_logits64.sum(axis=0)
 
 
 def logistic_loss(logits: Floats, targets: Integers | Floats) -> tuple[float, Float64, int]:
@@ -541,12 +554,11 @@ def logistic_loss(logits: Floats, targets: Integers | Floats) -> tuple[float, Fl
     Returns the mean, the mean's gradient of logits [B], and how many rows are right (a logit
     above 0 says 1).
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    targets = np.asarray(targets, dtype=np.float64)
-    # log(1 + exp(logit)) without overflow
-    losses = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))) - targets * logits
-    d_logits = (sigmoid(logits) - targets) / len(logits)
-    correct = np.count_nonzero((logits > 0) == (targets == 1))
+    scores, wanted = _float64(logits), _float64(targets)
+    # log(1 + exp(score)) without overflow
+    losses = np.maximum(scores, 0) + np.log1p(np.exp(-np.abs(scores))) - wanted * scores
+    d_logits = (sigmoid(scores) - wanted) / len(scores)
+    correct = np.count_nonzero((scores > 0) == (wanted == 1))
     return float(losses.mean()), d_logits, int(correct)
 
 
@@ -556,14 +568,14 @@ def softmax_loss(logits: Floats, targets: Integers) -> tuple[float, Float64, int
     Returns the mean, the mean's gradient of logits [B, C], and how many rows are right (the
     first of the largest logits names the class).
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    scores = _float64(logits)
+    shifted = scores - scores.max(axis=1, keepdims=True)
     log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    each = np.arange(len(logits))
+    each = np.arange(len(scores))
     d_logits = np.exp(log_shares)
     d_logits[each, targets] -= 1
-    correct = np.count_nonzero(logits.argmax(axis=1) == targets)
-    return float(-log_shares[each, targets].mean()), d_logits / len(logits), int(correct)
+    correct = np.count_nonzero(scores.argmax(axis=1) == targets)
+    return float(-log_shares[each, targets].mean()), d_logits / len(scores), int(correct)
 
 
 def adam_update(
@@ -580,12 +592,12 @@ def adam_update(
 ) -> None:
     """One step of Adam as Keras writes it: changes parameter and both moments in place.
 
-    All arrays have one shape; step counts from 1. epsilon is added to the root of the second
-    moment *before* the correction of its bias (the paper's epsilon-hat), as Keras does and
-    PyTorch does not.
+    All arrays have one shape and any float dtype; step counts from 1. epsilon is added to the
+    root of the second moment *before* the correction of its bias (the paper's epsilon-hat), as
+    Keras does and PyTorch does not.
     """
-    gradient = np.asarray(gradient, dtype=np.float64)
+    gradient64 = _float64(gradient)
     alpha = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
-    first_moment += (gradient - first_moment) * (1 - beta_1)
-    second_moment += (gradient * gradient - second_moment) * (1 - beta_2)
-    parameter -= alpha * first_moment / (np.sqrt(second_moment) + epsilon)
+    first_moment += (gradient64 - first_moment) * (1 - beta_1)
+    second_moment += (gradient64 * gradient64 - second_moment) * (1 - beta_2)
+    parameter -= alpha * _float64(first_moment) / (np.sqrt(_float64(second_moment)) + epsilon)

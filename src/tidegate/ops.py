@@ -1,0 +1,596 @@
+"""One checked function for each kernel.
+
+Kernels check nothing. Everything that reaches them passes here first: shapes, dtypes,
+contiguity and ranges, with a ShapeError that names the array. Each function computes what the
+function of the same name in ``reference`` states, in float32, on all threads.
+
+``TIDEGATE_ISA`` forces an instruction set (``available_isas()`` lists them) and
+``TIDEGATE_THREADS`` sets the number of threads; float32 results are the same bits for any number.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate import _kernels
+from tidegate.batch import PackedBatch, TokenizedTexts
+from tidegate.errors import ConfigError, ShapeError, unknown_choice
+from tidegate.reference import GATES, KINDS, Kind, RecurrentGradients, RecurrentWeights
+
+__all__ = [
+    "GATES",
+    "KINDS",
+    "AdamSettings",
+    "Kind",
+    "RecurrentGradients",
+    "RecurrentTape",
+    "RecurrentWeights",
+    "adam_catch_up",
+    "adam_dense",
+    "adam_rows",
+    "available_isas",
+    "gather_rows",
+    "isa",
+    "linear_backward",
+    "linear_forward",
+    "logistic_loss",
+    "machine_info",
+    "pack",
+    "recurrent_backward",
+    "recurrent_forward",
+    "set_threads",
+    "sigmoid",
+    "softmax_loss",
+    "sum_of_squares",
+    "tanh",
+    "threads",
+    "use_isa",
+]
+
+Float32 = npt.NDArray[np.float32]
+
+# --- the machine -----------------------------------------------------------------------------
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction sets that this machine and build can run, best first."""
+    return tuple(_kernels.available())
+
+
+def isa() -> str:
+    """The instruction set in use."""
+    return str(_kernels.active())
+
+
+def use_isa(name: str) -> None:
+    """Use the given instruction set from now on. ConfigError if the machine lacks it."""
+    if not _kernels.use(name):
+        raise unknown_choice("TIDEGATE_ISA", name, available_isas())
+
+
+def threads() -> int:
+    """How many threads compute."""
+    return int(_kernels.threads())
+
+
+def set_threads(count: int) -> None:
+    """Compute on ``count`` threads from now on, the calling one included."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise ConfigError(f"threads={count!r} is not a whole number")
+    if not 1 <= count <= _kernels.MAX_THREADS:
+        raise ConfigError(f"threads={count} is not between 1 and {_kernels.MAX_THREADS}")
+    _kernels.set_threads(count)
+
+
+def machine_info() -> dict[str, str | int]:
+    """What computes: instruction set, threads, precision, processor architecture."""
+    return {
+        "isa": isa(),
+        "threads": threads(),
+        "precision": "float32",
+        "architecture": platform.machine(),
+    }
+
+
+def _configure_from_environment() -> None:
+    forced = os.environ.get("TIDEGATE_ISA")
+    if forced:
+        use_isa(forced)
+    asked = os.environ.get("TIDEGATE_THREADS")
+    if not asked:
+        # The processors this process may use, which a container or taskset may have cut.
+        usable = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        set_threads(min(usable, _kernels.MAX_THREADS))
+    elif asked.isascii() and asked.isdigit():
+        set_threads(int(asked))
+    else:
+        raise ConfigError(f"TIDEGATE_THREADS={asked!r} is not a whole number; set it to 1 or more")
+
+
+_configure_from_environment()
+
+
+# --- checks ----------------------------------------------------------------------------------
+
+
+def _check(name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
+    """``shape`` holds None where any length will do."""
+    if not isinstance(array, np.ndarray):
+        raise ShapeError(f"{name} is a {type(array).__name__}; give a NumPy array")
+    if array.dtype != dtype:
+        raise ShapeError(f"{name} has dtype {array.dtype}; give {np.dtype(dtype)}")
+    if array.ndim != len(shape) or any(
+        wanted is not None and wanted != got for wanted, got in zip(shape, array.shape, strict=True)
+    ):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ShapeError(f"{name} has shape {list(array.shape)}; [{wanted}] is needed")
+    if not array.flags.c_contiguous:
+        raise ShapeError(f"{name} is not contiguous; pass np.ascontiguousarray({name})")
+
+
+def _check_range(name: str, values: np.ndarray, limit: int) -> None:
+    if values.size and not (0 <= int(values.min()) and int(values.max()) < limit):
+        raise ShapeError(
+            f"{name} runs from {values.min()} to {values.max()}; it must lie in 0..{limit - 1}"
+        )
+
+
+def _check_batch(batch: PackedBatch) -> None:
+    """Everything that the kernels take for granted of a batch, however it was made."""
+    rows, steps, total = batch.batch_size, batch.steps, batch.total_positions
+    _check("batch.lengths", batch.lengths, (rows,), np.int32)
+    _check("batch.step_offsets", batch.step_offsets, (steps + 1,), np.int32)
+    _check("batch.words", batch.words, (None,), np.int32)
+    _check("batch.index", batch.index, (total,), np.int32)
+    _check("batch.occurrences", batch.occurrences, (total,), np.int32)
+    words = len(batch.words)
+    _check("batch.occurrence_offsets", batch.occurrence_offsets, (words + 1,), np.int32)
+    _check_range("batch.index", batch.index, words)
+    _check_range("batch.occurrences", batch.occurrences, total)
+    offsets = batch.occurrence_offsets
+    if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+        raise ShapeError("batch.occurrence_offsets must rise from 0 to the number of positions")
+    # Active rows follow from the lengths alone: a row joins at step T - length.
+    lengths = batch.lengths
+    falling = rows < 2 or bool((np.diff(lengths) <= 0).all())
+    if rows and (not falling or int(lengths[0]) > steps or int(lengths[-1]) < 0):
+        raise ShapeError(f"batch.lengths must fall from at most steps={steps} to at least 0")
+    expected = np.zeros(steps + 1, np.int64)
+    joins = np.bincount(steps - lengths, minlength=steps + 1)[:steps]
+    np.cumsum(np.cumsum(joins), out=expected[1:])
+    if not np.array_equal(expected, batch.step_offsets):
+        raise ShapeError("batch.step_offsets does not fit batch.lengths")
+    last_join = steps - int(lengths[-1]) if rows else 0
+    if batch.padding_steps not in (0, last_join):
+        raise ShapeError(
+            f"batch.padding_steps={batch.padding_steps} is neither 0 nor the last join step, "
+            f"{last_join}"
+        )
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+def pack(
+    texts: TokenizedTexts,
+    rows: npt.ArrayLike,
+    *,
+    max_length: int,
+    masked: bool,
+    vocabulary_size: int,
+) -> PackedBatch:
+    """Pack the given rows of ``texts`` (see ``batch.PackedBatch``).
+
+    rows: [B] whole numbers. Texts longer than ``max_length`` keep their last tokens. Unmasked
+    batches have ``max_length`` steps, masked ones as many as the longest text has tokens.
+    Raises ShapeError for a row or an id that does not exist.
+    """
+    chosen = np.ascontiguousarray(rows, np.int64)
+    if chosen.ndim != 1:
+        raise ShapeError(f"rows has shape {chosen.shape}; give one-dimensional row numbers")
+    _check_range("rows", chosen, len(texts))
+    if max_length < 1 or len(chosen) * (max_length + 1) >= 2**31:
+        raise ShapeError(
+            f"{len(chosen)} rows of max_length={max_length} do not fit a batch, which counts "
+            "positions from 1 to 2^31; use fewer rows"
+        )
+    try:
+        packed = _kernels.pack(
+            texts.token_ids, texts.offsets, chosen, max_length, masked, vocabulary_size
+        )
+    except IndexError as error:
+        raise ShapeError(
+            f"{error} is outside the vocabulary, 0..{vocabulary_size - 1}"
+        ) from None
+    return PackedBatch(*packed)
+
+
+def gather_rows(table: Float32, rows: npt.NDArray[np.int32]) -> Float32:
+    """[len(rows), width] copies of the rows of ``table`` [any, width]."""
+    _check("table", table, (None, None))
+    _check("rows", rows, (None,), np.int32)
+    _check_range("rows", rows, len(table))
+    out = np.empty((len(rows), table.shape[1]), np.float32)
+    _kernels.gather_rows(table, rows, out)
+    return out
+
+
+# --- the recurrent layer ---------------------------------------------------------------------
+
+
+class RecurrentTape:
+    """What a backward pass needs of its forward pass, and the memory that holds it.
+
+    Give a used tape to the next ``recurrent_forward`` to use its memory again; its old contents
+    are gone then. A tape serves one forward and at most one backward pass at a time.
+    """
+
+    def __init__(self) -> None:
+        self._native = _kernels.Recurrent()
+        self.kind: Kind | None = None
+        self.batch: PackedBatch | None = None
+        self.weights: RecurrentWeights | None = None
+        self.inputs: Float32 | None = None
+        self.given_initial = False
+        self.given_initial_cell = False
+
+    @property
+    def gates(self) -> dict[str, Float32]:
+        """Each gate's values by name, [N + P, H], copied. Before the backward pass only."""
+        if self.kind is None or self.batch is None or self.weights is None:
+            raise ShapeError("the tape holds no forward pass, or its backward pass has run")
+        if self.kind == "rnn":
+            raise ShapeError("a plain RNN has no gates; its outputs are its states")
+        shape = (self.batch.total_positions, len(self.weights.recurrent_kernel))
+        values = {}
+        for channel, name in enumerate(GATES[_cell_of(self.kind)]):
+            values[name] = np.empty(shape, np.float32)
+            self._native.read_channel(channel, values[name])
+        return values
+
+
+def _cell_of(kind: Kind) -> str:
+    return "gru" if kind.startswith("gru") else kind
+
+
+def recurrent_forward(
+    kind: Kind,
+    batch: PackedBatch,
+    inputs: Float32,
+    weights: RecurrentWeights,
+    *,
+    dense: bool = False,
+    initial: Float32 | None = None,
+    initial_cell: Float32 | None = None,
+    all_outputs: bool = False,
+    tape: RecurrentTape | None = None,
+) -> tuple[Float32 | None, Float32, RecurrentTape]:
+    """Run every row of the batch through the cell.
+
+    kind: one of KINDS. inputs: [W, I], one row for each of batch.words, or with ``dense`` [N + P,
+    I], one for each position. weights: see RecurrentWeights, float32. initial, initial_cell: [B, H]
+    in packed order, the states that rows of a masked batch join with; zeros if not given.
+
+    Returns outputs [N + P, H], the state after each position's step, or None without
+    ``all_outputs``; last [B, H], each packed row's final state; and the tape. The arrays are
+    borrowed until the backward pass: change none of them before it.
+    """
+    if kind not in KINDS:
+        raise unknown_choice("kind", kind, KINDS)
+    _check_batch(batch)
+    gates = len(GATES[_cell_of(kind)])
+    kernel, recurrent_kernel = weights.kernel, weights.recurrent_kernel
+    _check("recurrent_kernel", recurrent_kernel, (None, None))
+    hidden = len(recurrent_kernel)
+    _check("recurrent_kernel", recurrent_kernel, (hidden, gates * hidden))
+    _check("kernel", kernel, (None, gates * hidden))
+    if not len(kernel) or not hidden:
+        raise ShapeError("kernel and recurrent_kernel must have at least one row")
+    _check("bias", weights.bias, (gates * hidden,))
+    if (weights.recurrent_bias is not None) != (kind == "gru_after"):
+        raise ShapeError("recurrent_bias belongs to kind='gru_after', and to no other")
+    if weights.recurrent_bias is not None:
+        _check("recurrent_bias", weights.recurrent_bias, (gates * hidden,))
+    _check("inputs", inputs, (batch.total_positions if dense else len(batch.words), len(kernel)))
+    for name, state in (("initial", initial), ("initial_cell", initial_cell)):
+        if state is None:
+            continue
+        if batch.padding_steps:
+            raise ShapeError(f"{name} does not go with a padded batch; pack with masked=True")
+        _check(name, state, (batch.batch_size, hidden))
+    if initial_cell is not None and kind != "lstm":
+        raise ShapeError(f"initial_cell belongs to kind='lstm', not {kind!r}")
+
+    tape = tape if tape is not None else RecurrentTape()
+    last = np.empty((batch.batch_size, hidden), np.float32)
+    outputs = np.empty((batch.total_positions, hidden), np.float32) if all_outputs else None
+    tape.kind = None  # until the pass is complete
+    tape._native.forward(
+        cell=KINDS.index(kind),
+        lengths=batch.lengths,
+        step_offsets=batch.step_offsets,
+        padding_steps=batch.padding_steps,
+        index=None if dense else batch.index,
+        occurrences=None if dense else batch.occurrences,
+        occurrence_offsets=None if dense else batch.occurrence_offsets,
+        inputs=inputs,
+        kernel=kernel,
+        recurrent_kernel=recurrent_kernel,
+        bias=weights.bias,
+        recurrent_bias=weights.recurrent_bias,
+        initial=initial,
+        initial_cell=initial_cell,
+        last=last,
+        outputs=outputs,
+    )
+    tape.kind, tape.batch, tape.weights, tape.inputs = kind, batch, weights, inputs
+    tape.given_initial, tape.given_initial_cell = initial is not None, initial_cell is not None
+    return outputs, last, tape
+
+
+def recurrent_backward(
+    tape: RecurrentTape, d_last: Float32 | None, d_outputs: Float32 | None = None
+) -> RecurrentGradients:
+    """Gradients of everything that ``recurrent_forward`` was given, shaped alike, float32.
+
+    d_last: [B, H], gradient of the final states. d_outputs: [N + P, H], gradient of the state
+    after each position's step. None stands for zeros.
+    """
+    if tape.kind is None or tape.batch is None or tape.weights is None or tape.inputs is None:
+        raise ShapeError("the tape holds no forward pass, or its backward pass has run already")
+    batch, weights = tape.batch, tape.weights
+    hidden = len(weights.recurrent_kernel)
+    if d_last is not None:
+        _check("d_last", d_last, (batch.batch_size, hidden))
+    if d_outputs is not None:
+        _check("d_outputs", d_outputs, (batch.total_positions, hidden))
+    initial_shape = (batch.batch_size, hidden)
+    gradients = RecurrentGradients(
+        inputs=np.empty_like(tape.inputs),
+        kernel=np.empty_like(weights.kernel),
+        recurrent_kernel=np.empty_like(weights.recurrent_kernel),
+        bias=np.empty_like(weights.bias),
+        recurrent_bias=None
+        if weights.recurrent_bias is None
+        else np.empty_like(weights.recurrent_bias),
+        initial=np.empty(initial_shape, np.float32) if tape.given_initial else None,
+        initial_cell=np.empty(initial_shape, np.float32) if tape.given_initial_cell else None,
+    )
+    tape.kind = None  # the gates are overwritten by their gradients
+    tape._native.backward(
+        d_last=d_last,
+        d_outputs=d_outputs,
+        d_inputs=gradients.inputs,
+        d_kernel=gradients.kernel,
+        d_recurrent_kernel=gradients.recurrent_kernel,
+        d_bias=gradients.bias,
+        d_recurrent_bias=gradients.recurrent_bias,
+        d_initial=gradients.initial,
+        d_initial_cell=gradients.initial_cell,
+    )
+    return gradients
+
+
+# --- the output layer and losses -------------------------------------------------------------
+
+
+def linear_forward(inputs: Float32, kernel: Float32, bias: Float32) -> Float32:
+    """inputs [B, I] @ kernel [I, L] + bias [L]: [B, L]."""
+    _check("kernel", kernel, (None, None))
+    _check("inputs", inputs, (None, kernel.shape[0]))
+    _check("bias", bias, (kernel.shape[1],))
+    out = np.empty((len(inputs), kernel.shape[1]), np.float32)
+    _kernels.linear_forward(inputs, kernel, bias, out)
+    return out
+
+
+def linear_backward(
+    inputs: Float32, kernel: Float32, d_outputs: Float32
+) -> tuple[Float32, Float32, Float32]:
+    """Gradients of inputs, kernel and bias, given the outputs' [B, L]."""
+    _check("kernel", kernel, (None, None))
+    _check("inputs", inputs, (None, kernel.shape[0]))
+    _check("d_outputs", d_outputs, (len(inputs), kernel.shape[1]))
+    d_inputs, d_kernel = np.empty_like(inputs), np.empty_like(kernel)
+    d_bias = np.empty(kernel.shape[1], np.float32)
+    _kernels.linear_backward(inputs, kernel, d_outputs, d_inputs, d_kernel, d_bias)
+    return d_inputs, d_kernel, d_bias
+
+
+def logistic_loss(
+    logits: Float32, targets: npt.NDArray[np.int32]
+) -> tuple[float, Float32, int]:
+    """Mean binary cross-entropy in nats.
+
+    logits: [B]. targets: [B], 0 or 1. Returns the loss, its gradient [B] and how many logits lie
+    on their target's side of 0.
+    """
+    _check("logits", logits, (None,))
+    _check("targets", targets, logits.shape, np.int32)
+    _check_loss_targets(targets, 2)
+    d_logits = np.empty_like(logits)
+    loss, correct = _kernels.logistic_loss(logits, targets, d_logits)
+    return loss, d_logits, correct
+
+
+def softmax_loss(logits: Float32, targets: npt.NDArray[np.int32]) -> tuple[float, Float32, int]:
+    """Mean cross-entropy in nats.
+
+    logits: [B, C]. targets: [B], 0 to C - 1. Returns the loss, its gradient [B, C] and how many
+    rows have their largest logit (the first of equals) at the target.
+    """
+    _check("logits", logits, (None, None))
+    _check("targets", targets, (len(logits),), np.int32)
+    _check_loss_targets(targets, logits.shape[1])
+    d_logits = np.empty_like(logits)
+    loss, correct = _kernels.softmax_loss(logits, targets, d_logits)
+    return loss, d_logits, correct
+
+
+def _check_loss_targets(targets: npt.NDArray[np.int32], classes: int) -> None:
+    if not len(targets):
+        raise ShapeError("targets is empty; a mean loss needs at least one row")
+    _check_range("targets", targets, classes)
+
+
+# --- the optimiser ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Adam's constants. ``gradient_scale`` multiplies every gradient first (clipping)."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    gradient_scale: float = 1.0
+
+
+def _check_rates(rates: Float32, step: int) -> None:
+    _check("rates", rates, (None,))
+    if not 0 <= step < len(rates):
+        raise ShapeError(f"step={step} has no rate; rates ends before {len(rates)}")
+
+
+def adam_dense(
+    parameter: Float32,
+    gradient: Float32,
+    first: Float32,
+    second: Float32,
+    rates: Float32,
+    step: int,
+    settings: AdamSettings,
+) -> None:
+    """One Adam step in place, any shape.
+
+    rates: [more than step]; rates[t] = learning rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
+    """
+    _check("parameter", parameter, parameter.shape)
+    for name, array in (("gradient", gradient), ("first", first), ("second", second)):
+        _check(name, array, parameter.shape)
+    _check_rates(rates, step)
+    _kernels.adam_dense(
+        parameter.reshape(-1),
+        gradient.reshape(-1),
+        first.reshape(-1),
+        second.reshape(-1),
+        rates,
+        step,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        settings.gradient_scale,
+    )
+
+
+def _check_rowwise(
+    parameter: Float32, first: Float32, second: Float32, last_step: npt.NDArray[np.int64]
+) -> None:
+    _check("parameter", parameter, (None, None))
+    _check("first", first, parameter.shape)
+    _check("second", second, parameter.shape)
+    _check("last_step", last_step, (len(parameter),), np.int64)
+
+
+def adam_catch_up(
+    parameter: Float32,
+    first: Float32,
+    second: Float32,
+    last_step: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int32] | None,
+    rates: Float32,
+    step: int,
+    settings: AdamSettings,
+) -> None:
+    """Give rows the steps without gradient that they missed, up to and with ``step``.
+
+    parameter, first, second: [V, E]. last_step: [V] int64, the last step each row has had; updated.
+    words: distinct rows, or None for all. Bit for bit what ``adam_dense`` with zero gradients does.
+    """
+    _check_rowwise(parameter, first, second, last_step)
+    _check_rates(rates, step)
+    if words is not None:
+        _check("words", words, (None,), np.int32)
+        _check_range("words", words, len(parameter))
+    _kernels.adam_catch_up(
+        parameter,
+        first,
+        second,
+        last_step,
+        words,
+        rates,
+        step,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        None,
+    )
+
+
+def adam_rows(
+    parameter: Float32,
+    first: Float32,
+    second: Float32,
+    last_step: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int32],
+    gradients: Float32,
+    rates: Float32,
+    step: int,
+    settings: AdamSettings,
+) -> None:
+    """One Adam step for the given distinct rows, which have caught up with ``step - 1``.
+
+    gradients: [len(words), E].
+    """
+    _check_rowwise(parameter, first, second, last_step)
+    _check_rates(rates, step)
+    _check("words", words, (None,), np.int32)
+    _check_range("words", words, len(parameter))
+    _check("gradients", gradients, (len(words), parameter.shape[1]))
+    if len(words) and int(last_step[words].min()) != step - 1:
+        raise ShapeError(f"some rows have not caught up with step {step - 1}; call adam_catch_up")
+    _kernels.adam_rows(
+        parameter,
+        first,
+        second,
+        last_step,
+        words,
+        gradients,
+        rates,
+        step,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        settings.gradient_scale,
+    )
+
+
+def sum_of_squares(array: Float32) -> float:
+    """Sum of the squares of all elements, in float64 over short float32 runs."""
+    _check("array", array, array.shape)
+    return float(_kernels.sum_of_squares(array.reshape(-1)))
+
+
+def sigmoid(x: Float32) -> Float32:
+    """The kernels' logistic function of a one-dimensional array."""
+    _check("x", x, (None,))
+    y = np.empty_like(x)
+    _kernels.sigmoid(x, y)
+    return y
+
+
+def tanh(x: Float32) -> Float32:
+    """The kernels' hyperbolic tangent of a one-dimensional array."""
+    _check("x", x, (None,))
+    y = np.empty_like(x)
+    _kernels.tanh(x, y)
+    return y
