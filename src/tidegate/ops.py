@@ -122,7 +122,9 @@ _configure_from_environment()
 # --- checks ----------------------------------------------------------------------------------
 
 
-def _check(name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
+def _check(
+    name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32
+) -> None:
     """``shape`` holds None where any length will do."""
     if not isinstance(array, np.ndarray):
         raise ShapeError(f"{name} is a {type(array).__name__}; give a NumPy array")
@@ -138,7 +140,7 @@ def _check(name: str, array: object, shape: tuple[int | None, ...], dtype: type 
 
 
 def _check_range(name: str, values: np.ndarray, limit: int) -> None:
-    if values.size and not (0 <= int(values.min()) and int(values.max()) < limit):
+    if values.size and not (int(values.min()) >= 0 and int(values.max()) < limit):
         raise ShapeError(
             f"{name} runs from {values.min()} to {values.max()}; it must lie in 0..{limit - 1}"
         )
@@ -208,9 +210,7 @@ def pack(
             texts.token_ids, texts.offsets, chosen, max_length, masked, vocabulary_size
         )
     except IndexError as error:
-        raise ShapeError(
-            f"{error} is outside the vocabulary, 0..{vocabulary_size - 1}"
-        ) from None
+        raise ShapeError(f"{error} is outside the vocabulary, 0..{vocabulary_size - 1}") from None
     return PackedBatch(*packed)
 
 
@@ -384,7 +384,7 @@ def recurrent_backward(
 
 
 def linear_forward(inputs: Float32, kernel: Float32, bias: Float32) -> Float32:
-    """inputs [B, I] @ kernel [I, L] + bias [L]: [B, L]."""
+    """Inputs [B, I] @ kernel [I, L] + bias [L]: [B, L]."""
     _check("kernel", kernel, (None, None))
     _check("inputs", inputs, (None, kernel.shape[0]))
     _check("bias", bias, (kernel.shape[1],))
@@ -406,9 +406,7 @@ def linear_backward(
     return d_inputs, d_kernel, d_bias
 
 
-def logistic_loss(
-    logits: Float32, targets: npt.NDArray[np.int32]
-) -> tuple[float, Float32, int]:
+def logistic_loss(logits: Float32, targets: npt.NDArray[np.int32]) -> tuple[float, Float32, int]:
     """Mean binary cross-entropy in nats.
 
     logits: [B]. targets: [B], 0 or 1. Returns the loss, its gradient [B] and how many logits lie

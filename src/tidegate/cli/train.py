@@ -1,0 +1,267 @@
+"""``tidegate train``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate.cli import files, options, terminal
+from tidegate.cli.progress import follow
+
+if TYPE_CHECKING:
+    from tidegate.data import Dataset
+    from tidegate.estimator import Evaluation, TextClassifier
+
+SUFFIX = ".safetensors"
+
+
+def train(
+    source: options.Source,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")
+    ] = Path("model.safetensors"),
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace files that are there already.", show_default=False),
+    ] = False,
+    data: options.Data = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Values of all options below: lecture (the default for imdb) or default (the "
+            "default for a file).",
+        ),
+    ] = None,
+    cell: Annotated[str | None, typer.Option(metavar="NAME", help="gru, lstm or rnn.")] = None,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A GRU's reset gate acts after or before the recurrent product.",
+        ),
+    ] = None,
+    hidden_size: Annotated[
+        int | None,
+        typer.Option(parser=options.whole_number, metavar="N", help="Units of the hidden state."),
+    ] = None,
+    embedding_size: Annotated[
+        int | None,
+        typer.Option(parser=options.whole_number, metavar="N", help="Numbers for each word."),
+    ] = None,
+    vocabulary_size: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="Ids for words: the N - 4 most frequent ones, and four special ids.",
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number, metavar="N", help="Tokens read of a text: its last N."
+        ),
+    ] = None,
+    masked: Annotated[
+        bool | None,
+        typer.Option(
+            "--masked/--unmasked",
+            help="Begin each text with a zero state, or let the padding in front of it count.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number, metavar="N", help="Times that every text is seen."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(parser=options.whole_number, metavar="N", help="Texts for each step."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(parser=options.number, metavar="X", help="Adam's step size.")
+    ] = None,
+    clip_norm: Annotated[
+        float | None,
+        typer.Option(
+            parser=options.number, metavar="X", help="The largest norm of a step's gradient."
+        ),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            parser=options.number,
+            metavar="FRACTION",
+            help="Share of the training texts that are held out to validate each epoch.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="The same seed and data give the same model file, bit for bit.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="Threads to use; the default is TIDEGATE_THREADS, or one for each core.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where a stopped training is kept; the default is beside the model: "
+            "model.checkpoint.safetensors.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
+    ] = False,
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a classifier on SOURCE and save it as one file.
+
+    `tidegate train imdb` is the lecture's job, exactly. Ctrl-C finishes the running step and
+    keeps a checkpoint; the same command with --resume then goes on as if nothing had happened.
+
+    \b
+    Example:
+      tidegate train imdb
+      tidegate train reviews.csv -o reviews.safetensors --epochs 5
+    """
+    started = time.perf_counter()
+    given = {
+        "cell": cell,
+        "reset": reset,
+        "hidden_size": hidden_size,
+        "embedding_size": embedding_size,
+        "vocabulary_size": vocabulary_size,
+        "max_length": max_length,
+        "masked": masked,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "clip_norm": clip_norm,
+        "validation_fraction": validation,
+        "random_state": seed,
+        "threads": threads,
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
+    if checkpoint is None:
+        checkpoint = output.with_name(output.name.removesuffix(SUFFIX) + ".checkpoint" + SUFFIX)
+    _check_files(source, output, checkpoint, report, force=force, resume=resume)
+
+    # Imported late: help and errors in the options must not wait for NumPy.
+    from tidegate import data as datasets
+    from tidegate.estimator import TextClassifier
+
+    if preset is None:
+        preset = "lecture" if source == "imdb" else "default"
+    classifier = TextClassifier.from_preset(preset, **overrides)
+    dataset = datasets.load(
+        source,
+        data=data,
+        text_column=text_column,
+        label_column=label_column,
+        progress=terminal.progress_wanted(quiet),
+    )
+    if not quiet:
+        terminal.say(f"data: {dataset.origin}")
+        terminal.say(_counts(classifier, dataset))
+
+        if resume and not checkpoint.exists():
+            terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
+
+    steps = classifier.fit_steps(
+        dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
+    )
+    follow(steps, classifier.epochs, quiet=quiet)
+    sha256 = classifier.save(output)  # before all that could still fail
+    checkpoint.unlink(missing_ok=True)
+
+    test = None
+    if dataset.test is not None:
+        test = classifier.evaluate(dataset.test.texts, dataset.test.labels)
+        if not quiet:
+            count = f"{len(dataset.test):,} texts"
+            terminal.say(f"test accuracy {test.accuracy:.4f} ({count}, {test.seconds:.1f} s)")
+    if report is not None:
+        seconds = time.perf_counter() - started
+        files.write_report(report, _report(classifier, dataset, test, seconds, str(output), sha256))
+    if not quiet:
+        terminal.say(files.describe(output, sha256))
+        terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
+
+
+def _check_files(
+    source: str,
+    output: Path,
+    checkpoint: Path,
+    report: Path | None,
+    *,
+    force: bool,
+    resume: bool,
+) -> None:
+    """Refuse before the work begins what would fail, or destroy something, at its end."""
+    from tidegate import storage
+
+    files.check_distinct(
+        {"SOURCE": Path(source), "--output": output, "--checkpoint": checkpoint, "--report": report}
+    )
+    files.check_new(output, force=force, mend="choose another --output, or replace it with --force")
+    if not resume:
+        files.check_new(
+            checkpoint,
+            force=force,
+            mend="go on from it with --resume, or begin anew with --force",
+        )
+    for path in (output, checkpoint, report):
+        if path is not None:
+            storage.check_writable(path)
+
+
+def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
+    """``20,000 training, 5,000 validation and 25,000 test texts``."""
+    return "counts"
+
+
+def _report(
+    classifier: TextClassifier,
+    dataset: Dataset,
+    test: Evaluation | None,
+    seconds: float,
+    output: str,
+    sha256: str,
+) -> dict[str, Any]:
+    from tidegate import __version__, ops
+
+    return {
+        "tidegate": __version__,
+        "source": {
+            "name": dataset.name,
+            "origin": dataset.origin,
+        },
+        "config": classifier.get_params(),
+        "machine": ops.machine_info(),
+        "epochs": [asdict(epoch) for epoch in classifier.history_],
+        "test": None if test is None else asdict(test),
+        "seconds": seconds,
+        "model": output,
+        "sha256": sha256,
+    }

@@ -1,0 +1,391 @@
+"""TextClassifier: texts and labels in, probabilities out, after scikit-learn's contract.
+
+scikit-learn is not needed to use it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tidegate
+from tidegate import initializers, ops, storage
+from tidegate.batch import TokenizedTexts
+from tidegate.errors import (
+    ConfigError,
+    DataError,
+    ModelFileError,
+    NotFittedError,
+    TidegateError,
+    unknown_choice,
+)
+from tidegate.metrics import Evaluation, LabeledSet, evaluate
+from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.text import Tokenizer, Vocabulary
+from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
+
+__all__ = ["PRESETS", "Evaluation", "TextClassifier"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The lecture's job: what Keras does with IMDB, down to reading the padding.
+    "lecture": {
+        "masked": False,
+    },
+    "default": {},
+}
+
+_LABEL_TYPES = {"U": "str", "i": "int", "u": "int", "b": "bool", "f": "float"}
+
+
+class TextClassifier:
+    """A gated recurrent classifier of texts.
+
+    cell: "gru", "lstm" or "rnn". reset: where a GRU's reset gate acts, "after" the recurrent
+    product as in Keras and PyTorch, or "before" it as in the lecture's equations.
+    vocabulary_size: ids for words, with four special ones among them. embedding_size, hidden_size:
+    numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
+    masked: whether padding is left out (the lecture reads it). epochs, batch_size, learning_rate,
+    clip_norm: of the training with Adam. validation_fraction: share of the texts held out to
+    validate each epoch, 0 for none. random_state: the seed; the same seed, data and machine give
+    the same model, bit for bit, on any number of threads. threads: how many to use, None for what
+    TIDEGATE_THREADS says or one for each core.
+
+    After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
+    are not stored in model files), tokenizer_ and model_.
+
+    Bad values raise ConfigError when they are used, as scikit-learn wants it.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str = "gru",
+        reset: str = "after",
+        vocabulary_size: int = 10_000,
+        embedding_size: int = 128,
+        hidden_size: int = 128,
+        max_length: int = 200,
+        masked: bool = True,
+        epochs: int = 3,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        clip_norm: float | None = None,
+        validation_fraction: float = 0.2,
+        random_state: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        self.cell = cell
+        self.reset = reset
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.hidden_size = hidden_size
+        self.max_length = max_length
+        self.masked = masked
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.clip_norm = clip_norm
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.threads = threads
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
+        """A classifier with a preset's values: "lecture" or "default"; overrides win."""
+        if name not in PRESETS:
+            raise unknown_choice("preset", name, PRESETS)
+        classifier = cls(**PRESETS[name])
+        return classifier.set_params(**overrides)
+
+    # --- scikit-learn's contract
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments and their values."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self, **params: Any) -> TextClassifier:
+        """Set constructor arguments by name. ConfigError for an unknown one."""
+        names = self._parameter_names()
+        for name, value in params.items():
+            if name not in names:
+                raise unknown_choice("parameter", name, names)
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default and value != defaults[name].default
+        )
+        return f"TextClassifier({changed})"
+
+    # --- training
+
+    def fit(self, texts: Iterable[str], labels: Iterable[Any]) -> TextClassifier:
+        """Train on texts (str) and one label each (str, int, bool or float)."""
+        for _ in self.fit_steps(texts, labels):
+            pass
+        return self
+
+    def fit_steps(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> Iterator[StepResult | EpochResult]:
+        """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
+
+        ``checkpoint`` is a file that keeps the run; ``resume`` goes on from it if it is there.
+        Arguments are checked when the first result is asked for.
+        """
+        config = self._model_config(classes=2)
+        train_config = self._train_config()
+        self._use_threads()
+        listed = _listed_texts(texts)
+        classes, targets = _encode_labels(labels, len(listed))
+        config = replace(config, classes=len(classes))
+        tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
+        # A small corpus has fewer words than there are ids.
+        config = replace(config, vocabulary_size=tokenizer.vocabulary.size)
+        encoded = tokenizer.encode_all(listed, self.max_length)
+        train_rows, validation_rows = self.split(len(listed))
+        train_set = LabeledSet(encoded.select(train_rows), targets[train_rows])
+        validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
+        del encoded, listed
+        model = TextModel.initialize(config, train_config.seed)
+        history: list[EpochResult] = []
+        for event in train_steps(
+            model,
+            train_set,
+            validation_set,
+            train_config,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+        ):
+            if isinstance(event, EpochResult):
+                history.append(event)
+            yield event
+        self.classes_ = classes
+        self.tokenizer_ = tokenizer
+        self.model_ = model
+        self.history_ = history
+
+    def split(self, texts: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which of ``texts`` rows train and which validate: the last share of a shuffle."""
+        fraction = self.validation_fraction
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float, np.number)):
+            raise ConfigError(f"validation_fraction={fraction!r} is not a number")
+        if not 0.0 <= fraction < 1.0:
+            raise ConfigError(
+                f"validation_fraction={fraction!r} must be at least 0 (no validation) and below 1"
+            )
+        order = initializers.permutation(self.random_state, "split", texts)
+        # As Keras's validation_split cuts; one text is always left to train on.
+        kept = max(1, int(texts * (1.0 - fraction)))
+        return order[:kept], order[kept:]
+
+    def _model_config(self, classes: int) -> ModelConfig:
+        return ModelConfig(
+            cell=self.cell,
+            reset=self.reset,
+            vocabulary_size=self.vocabulary_size,
+            embedding_size=self.embedding_size,
+            hidden_size=self.hidden_size,
+            classes=classes,
+            max_length=self.max_length,
+            masked=self.masked,
+        )
+
+    def _train_config(self) -> TrainConfig:
+        return TrainConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            clip_norm=self.clip_norm,
+            seed=self.random_state,
+        )
+
+    def _use_threads(self) -> None:
+        if self.threads is not None:
+            ops.set_threads(self.threads)
+
+    # --- prediction
+
+    def _fitted(self) -> TextModel:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
+        self._use_threads()
+        return self.model_
+
+    def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
+        return self.tokenizer_.encode_all(_listed_texts(texts), self.model_.config.max_length)
+
+    def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
+        """[texts, classes] float64 probabilities, columns in the order of ``classes_``."""
+        model = self._fitted()
+        return model.probabilities(model.predict_logits(self._encode(texts)))
+
+    def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
+        """[texts] the likeliest label of each text."""
+        probabilities = self.predict_proba(texts)
+        chosen: npt.NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return chosen
+
+    def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
+        """Accuracy: the share of texts whose likeliest label is the given one."""
+        return self.evaluate(texts, labels).accuracy
+
+    def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
+        """Loss and accuracy on texts with known labels.
+
+        Raises DataError for a label that the classifier has not been trained on.
+        """
+        model = self._fitted()
+        begun = time.perf_counter()
+        encoded = self._encode(texts)
+        given = _label_array(labels, len(encoded))
+        known = {label: i for i, label in enumerate(self.classes_.tolist())}
+        unknown = [label for label in given.tolist() if label not in known]
+        if unknown:
+            raise DataError(
+                f"label {unknown[0]!r} is not one of the model's: "
+                f"{', '.join(str(label) for label in known)}"
+            )
+        targets = np.array([known[label] for label in given.tolist()], np.int32)
+        result = evaluate(model, LabeledSet(encoded, targets))
+        return replace(result, seconds=time.perf_counter() - begun)
+
+    # --- the model file
+
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write the model as one file, whole or not at all; return the file's sha256."""
+        model = self._fitted()
+        vocabulary = np.frombuffer(self.tokenizer_.vocabulary.to_bytes(), np.uint8)
+        tensors: dict[str, npt.NDArray[Any]] = {**model.parameters, "vocabulary": vocabulary}
+        history = [asdict(result) for result in self.history_]
+        for result in history:
+            del result["seconds"]  # all that differs between two runs of the same job
+        params = self.get_params()
+        del params["threads"]
+        header = {
+            "kind": "model",
+            "tidegate": tidegate.__version__,
+            "config": model.config.to_json(),
+            "training": {name: _json_value(value) for name, value in params.items()},
+            "classes": self.classes_.tolist(),
+            "label_type": _LABEL_TYPES[self.classes_.dtype.kind],
+            "tokenizer": self.tokenizer_.kind,
+            "precision": str(ops.machine_info()["precision"]),
+            "history": history,
+        }
+        return storage.write_tensors(Path(path), tensors, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
+        """The classifier that ``save`` wrote. ModelFileError for anything else."""
+        tensors, header = storage.read_tensors(Path(path))
+        if header.get("kind") != "model":
+            raise ModelFileError(
+                f"{path} is a {header.get('kind', 'file of unknown kind')}, not a model; give the "
+                "file that training wrote at its end"
+            )
+        try:
+            config = ModelConfig.from_json(header["config"])
+            names = cls._parameter_names()
+            classifier = cls(**{k: v for k, v in header["training"].items() if k in names})
+            classifier.classes_ = _stored_classes(header["classes"], header["label_type"])
+            if len(classifier.classes_) != config.classes:
+                raise DataError(f"{len(classifier.classes_)} labels for {config.classes} classes")
+            vocabulary = Vocabulary.from_bytes(tensors.pop("vocabulary").tobytes())
+            if vocabulary.size != config.vocabulary_size:
+                raise DataError(
+                    f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
+                )
+            classifier.tokenizer_ = Tokenizer(header["tokenizer"], vocabulary)
+            classifier.model_ = TextModel(config, tensors)
+            classifier.history_ = [
+                EpochResult(seconds=float("nan"), **result) for result in header["history"]
+            ]
+        except (KeyError, TypeError, AttributeError, TidegateError) as error:
+            raise ModelFileError(
+                f"{path} is not a usable model ({error}); train or download it again"
+            ) from error
+        return classifier
+
+
+def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise DataError("texts is one str; give a list of texts, even for a single one")
+    return texts if isinstance(texts, list) else list(texts)
+
+
+def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
+    """Labels as an array of str, int, bool or float; DataError for anything else."""
+    if isinstance(labels, str):
+        raise DataError("labels is one str; give a list with one label for each text")
+    listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    if len(listed) != texts:
+        raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
+    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
+    types = {type(label) for label in listed}
+    for i, label in enumerate(listed):
+        if type(label) not in (str, int, bool, float) or label != label:
+            raise DataError(f"label {i} is {label!r}; labels are str, int, bool or float")
+    if len(types) > 1:
+        mixed = ", ".join(sorted(t.__name__ for t in types))
+        raise DataError(f"labels mix {mixed}; make them all of one type, such as str")
+    array = np.array(listed) if listed else np.array([], dtype=np.str_)
+    if array.dtype.kind not in _LABEL_TYPES:
+        raise DataError("some labels are too large for 64 bits; use str labels")
+    if array.dtype.kind == "U" and array.tolist() != listed:
+        # NumPy strips trailing NULs, which would make two labels one.
+        raise DataError("a label ends with a NUL character; strip it")
+    return array
+
+
+def _encode_labels(
+    labels: Iterable[Any], texts: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """The sorted classes, and each label's number among them."""
+    array = _label_array(labels, texts)
+    if not len(array):
+        raise DataError("there are no texts to train on; give at least two, of two classes")
+    classes, targets = np.unique(array, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"every label is {classes.tolist()[0]!r}; a classifier needs texts of at least two "
+            "classes"
+        )
+    check_whole("classes", len(classes), 2, 100_000)
+    return classes, targets.reshape(-1).astype(np.int32)
+
+
+def _json_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
+    types: dict[Any, type] = {"str": str, "int": int, "bool": bool, "float": float}
+    wanted = types[label_type]
+    if not isinstance(stored, list) or any(type(label) is not wanted for label in stored):
+        raise DataError(f"the labels are not all {label_type}")
+    classes = np.array(stored)
+    if len(np.unique(classes)) != len(stored):
+        raise DataError("the labels are not distinct")
+    return classes

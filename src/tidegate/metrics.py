@@ -1,0 +1,51 @@
+"""What a set of predictions is worth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.batch import TokenizedTexts
+from tidegate.errors import DataError
+from tidegate.model import TextModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """loss: mean cross-entropy in nats. accuracy: share of texts predicted right. texts: count.
+    seconds: how long it took.
+    """
+
+    loss: float
+    accuracy: float
+    texts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Texts as ids with their targets: [texts] int32 class numbers."""
+
+    texts: TokenizedTexts
+    targets: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.targets):
+            raise DataError(f"{len(self.texts)} texts have {len(self.targets)} labels")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def evaluate(model: TextModel, examples: LabeledSet) -> Evaluation:
+    """Loss and accuracy over all examples. DataError if there are none."""
+    if not len(examples):
+        raise DataError("no texts to evaluate on")
+    begun = time.perf_counter()
+    logits = model.predict_logits(examples.texts)
+    loss, _, correct = model.loss(logits, examples.targets)
+    seconds = time.perf_counter() - begun
+    return Evaluation(loss, correct / len(examples), len(examples), seconds)

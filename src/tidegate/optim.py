@@ -1,0 +1,144 @@
+"""Adam as Keras defines it, with the embedding's untouched rows brought up to date late."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate import ops
+from tidegate.errors import ShapeError
+from tidegate.layers import Gradients, RowGradients
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Adam:
+    """Exact Adam for dense parameters and for tables of which each step uses a few rows.
+
+    A row without a gradient still moves: its moments decay. Such steps are put off until the row
+    is next needed and are then done one by one with the same arithmetic, so that the result is
+    dense Adam's, bit for bit. ``prepare`` does it for the rows that a batch is about to read,
+    ``finish`` for all of them.
+
+    parameters: float32 arrays, changed in place. row_parameters: which of them are such tables.
+    Source: Kingma & Ba 2015, with epsilon outside the bias correction as in Keras.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Float32],
+        *,
+        row_parameters: tuple[str, ...] = (),
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.parameters = parameters
+        self.row_parameters = row_parameters
+        self.learning_rate = learning_rate
+        self.clip_norm = clip_norm
+        self._settings = ops.AdamSettings(beta_1, beta_2, epsilon)
+        self.step_count = 0
+        self.first = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.second = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.last_step = {
+            name: np.zeros(len(parameters[name]), np.int64) for name in row_parameters
+        }
+        self._rates = np.zeros(1, np.float32)
+
+    def prepare(self, words: npt.NDArray[np.int32] | None) -> None:
+        """Bring the given rows of every table (all with None) up to date."""
+        self._extend_rates(self.step_count)
+        for name in self.row_parameters:
+            ops.adam_catch_up(
+                self.parameters[name],
+                self.first[name],
+                self.second[name],
+                self.last_step[name],
+                words,
+                self._rates,
+                self.step_count,
+                self._settings,
+            )
+
+    def finish(self) -> None:
+        """Bring every row up to date: after it, the parameters are dense Adam's."""
+        self.prepare(None)
+
+    def step(self, gradients: Gradients) -> None:
+        """One update. Rows with a gradient must have been prepared."""
+        if set(gradients) != set(self.parameters):
+            different = ", ".join(sorted(set(gradients) ^ set(self.parameters)))
+            raise ShapeError(f"gradients and parameters differ: {different}")
+        self.step_count += 1
+        self._extend_rates(self.step_count)
+        settings = replace(self._settings, gradient_scale=self._clip_scale(gradients))
+        for name, parameter in self.parameters.items():
+            gradient = gradients[name]
+            first, second = self.first[name], self.second[name]
+            if isinstance(gradient, RowGradients):
+                ops.adam_rows(
+                    parameter,
+                    first,
+                    second,
+                    self.last_step[name],
+                    gradient.rows,
+                    gradient.values,
+                    self._rates,
+                    self.step_count,
+                    settings,
+                )
+            else:
+                ops.adam_dense(
+                    parameter, gradient, first, second, self._rates, self.step_count, settings
+                )
+
+    def _clip_scale(self, gradients: Gradients) -> float:
+        """What every gradient is multiplied by so that their common norm is at most clip_norm."""
+        if self.clip_norm is None:
+            return 1.0
+        total = 0.0
+        for name in sorted(gradients):
+            gradient = gradients[name]
+            values = gradient.values if isinstance(gradient, RowGradients) else gradient
+            total += ops.sum_of_squares(values)
+        norm = math.sqrt(total)
+        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+
+    def _extend_rates(self, step: int) -> None:
+        """rates[t], the learning rate with both bias corrections, computed in float64."""
+        if step < len(self._rates):
+            return
+        size = max(1024, 2 * (step + 1))
+        t = np.arange(1, size, dtype=np.float64)
+        beta_1, beta_2 = self._settings.beta_1, self._settings.beta_2
+        corrected = self.learning_rate * np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
+        self._rates = np.concatenate([np.zeros(1), corrected]).astype(np.float32)
+
+    def state(self) -> dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]]:
+        """Every array that continuing needs, by name."""
+        arrays: dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]] = {}
+        for name in self.parameters:
+            arrays[f"adam.first.{name}"] = self.first[name]
+            arrays[f"adam.second.{name}"] = self.second[name]
+        for name, steps in self.last_step.items():
+            arrays[f"adam.last_step.{name}"] = steps
+        return arrays
+
+    def restore(self, step_count: int, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Continue from ``state()``. ShapeError if an array is missing or does not fit."""
+        for name, own in self.state().items():
+            given = arrays.get(name)
+            if given is None or given.shape != own.shape or given.dtype != own.dtype:
+                raise ShapeError(f"{name} is missing or does not fit the model")
+            own[...] = given
+        for name, steps in self.last_step.items():
+            if steps.size and not 0 <= int(steps.min()) <= int(steps.max()) <= step_count:
+                raise ShapeError(f"adam.last_step.{name} lies outside 0..{step_count}")
+        self.step_count = step_count
