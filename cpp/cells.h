@@ -21,8 +21,9 @@ struct GruStep {
 TG_INLINE GruStep gru_after(vec update_sum, vec reset_sum, vec candidate_input, vec recurrent,
                             vec hidden) {
   GruStep step;
-  step.update = sigmoid(update_sum);
-  step.reset = sigmoid(reset_sum);
+  step.update = update_sum;
+  step.reset = reset_sum;
+  sigmoid_pair(step.update, step.reset);
   step.candidate = tanh(fma(step.reset, recurrent, candidate_input));
   step.hidden = fma(step.update, sub(step.candidate, hidden), hidden);
   return step;
@@ -49,8 +50,9 @@ struct LstmStep {
 TG_INLINE LstmStep lstm(vec input_sum, vec forget_sum, vec candidate_sum, vec output_sum,
                         vec cell) {
   LstmStep step;
-  step.input = sigmoid(input_sum);
-  step.forget = sigmoid(forget_sum);
+  step.input = input_sum;
+  step.forget = forget_sum;
+  sigmoid_pair(step.input, step.forget);
   step.candidate = tanh(candidate_sum);
   step.output = sigmoid(output_sum);
   step.cell = fma(step.forget, cell, mul(step.input, step.candidate));

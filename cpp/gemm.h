@@ -173,7 +173,9 @@ constexpr int kBackVectors = 2;
 // output[row, depth] (+)= sum over panels and gates of gates[row] * packed, by tiles of
 // kBackVectors vectors of the depth. The sum is cut into blocks of panels whose weights fit the
 // first-level cache beside the rows; partial sums pass through `output` exactly.
-template <int G>
+//
+// Whole: every vector of the depth is full, so that no element needs care at the edge.
+template <int G, bool Whole>
 void gates_times_weights(const InputGradientArgs& args, long row_begin, long row_end) {
   constexpr int kPanelsPerBlock = G >= 3 ? 2 : 4;
   const int panels = panel_count(args.units);
@@ -198,9 +200,9 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
             const float* a = args.gates + (row_begin + row) * args.gate_stride;
             vec tile[R][kBackVectors];
             TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
-                tile[r][v] = load_output && count[v] > 0
-                                 ? load_part(out + r * args.output_stride + v * kWidth, count[v])
-                                 : zero();
+                tile[r][v] = !load_output ? zero()
+                             : Whole      ? load(out + r * args.output_stride + v * kWidth)
+                                     : load_part(out + r * args.output_stride + v * kWidth, count[v]);
             for (int panel = first; panel < last; ++panel) {
               TG_UNROLL for (int g = 0; g < G; ++g)
                 multiply<R, kBackVectors>(
@@ -209,21 +211,33 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
                     offset, kPanel);
             }
             TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
-                store_part(out + r * args.output_stride + v * kWidth, tile[r][v], count[v]);
+                if constexpr (Whole)
+                  store(out + r * args.output_stride + v * kWidth, tile[r][v]);
+                else
+                  store_part(out + r * args.output_stride + v * kWidth, tile[r][v], count[v]);
           });
     }
   }
 }
 
-void input_gradient(const InputGradientArgs& args, long row_begin, long row_end) {
+template <int G>
+void input_gradient_of(const InputGradientArgs& args, long row_begin, long row_end) {
+  const bool whole = args.depth % (kBackVectors * kWidth) == 0;
   for (long block = row_begin; block < row_end; block += kRowBlock) {
     const long end = block + kRowBlock < row_end ? block + kRowBlock : row_end;
-    switch (args.gate_count) {
-      case 1: gates_times_weights<1>(args, block, end); break;
-      case 2: gates_times_weights<2>(args, block, end); break;
-      case 3: gates_times_weights<3>(args, block, end); break;
-      default: gates_times_weights<4>(args, block, end); break;
-    }
+    if (whole)
+      gates_times_weights<G, true>(args, block, end);
+    else
+      gates_times_weights<G, false>(args, block, end);
+  }
+}
+
+void input_gradient(const InputGradientArgs& args, long row_begin, long row_end) {
+  switch (args.gate_count) {
+    case 1: return input_gradient_of<1>(args, row_begin, row_end);
+    case 2: return input_gradient_of<2>(args, row_begin, row_end);
+    case 3: return input_gradient_of<3>(args, row_begin, row_end);
+    default: return input_gradient_of<4>(args, row_begin, row_end);
   }
 }
 
@@ -248,9 +262,21 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
     count[v] = unit < args.units ? args.units - unit : 0;
   }
   const float* gates = args.gates + row * args.gate_stride;
+  // While this block is summed from cache, the next one's rows come from memory, a few a tile.
+  const long coming = row + rows < args.rows ? row + rows : args.rows;
+  const long coming_end = coming + kGradientBlock < args.rows ? coming + kGradientBlock : args.rows;
+  const long tiles = (depth_end - depth_begin + tile_rows<V>() - 1) / tile_rows<V>();
+  const long rows_per_tile = (coming_end - coming + tiles - 1) / tiles;
+  long fetched = coming;
   for_row_blocks<tile_rows<V>()>(depth_end - depth_begin, [&](auto height, long first) TG_LAMBDA {
     constexpr int R = decltype(height)::value;
     const long k = depth_begin + first;
+    for (long end = fetched + rows_per_tile < coming_end ? fetched + rows_per_tile : coming_end;
+         fetched < end; ++fetched) {
+      for (int v = 0; v < V; ++v) prefetch(args.gates + fetched * args.gate_stride + offset[v]);
+      // The left operand's row, a line of it for each group of columns.
+      prefetch(args.inputs + fetched * args.input_stride + vector * kWidth % args.depth);
+    }
     float* out = args.d_weights + k * width;
     vec tile[R][V];
     TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < V; ++v)

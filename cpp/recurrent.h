@@ -124,8 +124,9 @@ void gru_before_forward_step(const RecurrentArgs& args, long in, long out, long 
         multiply<R, 2>(tile, left, args.state_stride, packed, 2 * kPanel, offset, args.hidden);
         TG_UNROLL for (int r = 0; r < R; ++r) {
           float* tape = gates + (row + r) * args.gate_stride + panel * 3 * kPanel + part;
-          const vec reset = sigmoid(tile[r][1]);
-          store(tape, sigmoid(tile[r][0]));
+          vec update = tile[r][0], reset = tile[r][1];
+          sigmoid_pair(update, reset);
+          store(tape, update);
           store(tape + kPanel, reset);
           store(reset_hidden + (row + r) * args.state_stride + unit,
                 mul(reset, load(left + r * args.state_stride + unit)));

@@ -37,6 +37,21 @@ TG_INLINE vec sigmoid(vec x) {
   return div(one, add(one, fma(power, p, power)));
 }
 
+// Two logistic functions for one division, 1 / a and 1 / b being b / (a b) and a / (a b). Within 3
+// ulp for |x| < 43; beyond, where the product would overflow, both stay at what 43 gives (2e-19).
+TG_INLINE void sigmoid_pair(vec& x, vec& y) {
+  vec n, m;
+  const vec one = broadcast(1.0f);
+  const vec p = reduced_exp_minus_one(clamp(sub(zero(), x), 43.0f), n);
+  const vec q = reduced_exp_minus_one(clamp(sub(zero(), y), 43.0f), m);
+  const vec power_x = scale_by_power(one, n), power_y = scale_by_power(one, m);
+  const vec a = add(one, fma(power_x, p, power_x));
+  const vec b = add(one, fma(power_y, q, power_y));
+  const vec inverse = div(one, mul(a, b));
+  x = min(one, mul(b, inverse));
+  y = min(one, mul(a, inverse));
+}
+
 // Hyperbolic tangent as e / (e + 2) with e = exp(2x) - 1, which keeps small x accurate.
 TG_INLINE vec tanh(vec x) {
   vec n;

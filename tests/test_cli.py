@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -24,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import TextClassifier, __version__, data, storage
-from tidegate.cli import lines, main, terminal
+from tidegate.cli import lines, main, progress, terminal
 from tidegate.errors import DataError
+from tidegate.training import StepResult
 
 SMALL = (
     *("--hidden-size", "16", "--embedding-size", "12", "--vocabulary-size", "60"),
@@ -325,7 +327,10 @@ def train_here(*arguments: str) -> list[str]:
         (["train", "nowhere.csv", "-o", "new.safetensors"], ["'nowhere.csv'", "imdb"]),
         (["train", "empty.csv", "-o", "new.safetensors"], ["empty.csv", "empty"]),
         (["train", "header.csv", "-o", "new.safetensors"], ["header.csv", "no rows"]),
-        (["train", "one_class.csv", "-o", "new.safetensors"], ["one_class.csv", "'pos'", "at least 2"]),
+        (
+            ["train", "one_class.csv", "-o", "new.safetensors"],
+            ["one_class.csv", "'pos'", "at least 2"],
+        ),
         (["train", "latin.csv", "-o", "new.safetensors"], ["latin.csv", "0xe9", "line 2", "UTF-8"]),
         (["train", "reviews.csv"], ["'model.safetensors'", "--force"]),
         (["train", "reviews.csv", "-o", "no/model.safetensors"], ["no/model", "create the folder"]),
@@ -420,7 +425,7 @@ def test_an_argument_that_is_not_utf8(folder: Path) -> None:
 
 
 def test_a_folder_that_is_read_only(folder: Path) -> None:
-    if os.geteuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         target = Path("/proc/model.safetensors")  # permissions don't stop root, but this does
         if not target.parent.is_dir():
             pytest.skip("no folder that root can't write to")
@@ -470,10 +475,17 @@ def test_a_disk_that_is_full_before_the_table_is_written(folder: Path) -> None:
         ["evaluate", "model.safetensors", "reviews.csv"],
     ],
 )
-def test_standard_output_on_a_full_disk(arguments: list[str], folder: Path) -> None:
+def test_results_on_a_full_disk(arguments: list[str], folder: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = tidegate(*arguments, folder=folder, stdout=full)
     assert_refused(done.returncode, done.stderr, "standard output", "No space left", "free some")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_help_on_a_full_disk(folder: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = tidegate("train", "--help", folder=folder, stdout=full)
+    assert_refused(done.returncode, done.stderr, "No space left", "disk")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX pipe")
@@ -486,19 +498,17 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
         stderr=subprocess.PIPE,
         cwd=folder,
         env=environment(),
+        bufsize=0,  # nothing is left to flush into the closed pipe
     )
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdin.write(b"superb\n")
-    process.stdin.flush()
     assert json.loads(process.stdout.readline())["text"] == "superb"
     process.stdout.close()
-    try:
+    with contextlib.suppress(BrokenPipeError):
         process.stdin.write("\n".join(texts).encode())
-        process.stdin.close()
-    except BrokenPipeError:
-        pass
+    process.stdin.close()
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 141
@@ -578,6 +588,7 @@ def test_five_thousand_lines_keep_their_order(folder: Path, classifier: TextClas
     np.testing.assert_allclose([float(p) for _, p in rows], expected.max(axis=1), atol=2e-6)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes can't be waited on there")
 def test_a_slow_writer_gets_each_answer_at_once(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tidegate", "predict", "model.safetensors"],
@@ -673,8 +684,8 @@ def test_labels_can_not_act_on_the_terminal(folder: Path) -> None:
     fields = [line.split("\t")[0] for line in done.stdout.split("\n")[:-1]]
     assert fields == ['"gut\\tund\\nsch\u00f6n"', '"\\u001b[31mrot\\u202e"']
     assert [json.loads(field) for field in fields] == list(names.values())
-    for command in (("info", "odd.safetensors"), ("info", "odd.safetensors", "--json")):
-        done = tidegate(*command, folder=folder)
+    for option in ([], ["--json"]):
+        done = tidegate("info", "odd.safetensors", *option, folder=folder)
         assert done.returncode == 0
         assert not set("\x1b\t\u202e") & set(done.stdout)
     done = tidegate("evaluate", "odd.safetensors", "reviews.csv", folder=folder)
@@ -762,6 +773,37 @@ def test_a_stopped_training_goes_on_to_the_same_file(folder: Path) -> None:
     files = snapshot(folder)
     assert files["stopped.safetensors"] == files["whole.safetensors"]
     assert "stopped.checkpoint.safetensors" not in files
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_between_two_steps(
+    times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C may come while a step's figures are shown; a second one stops at once."""
+    steps_shown = []
+
+    def show(bar: progress.TrainingBar, result: StepResult) -> None:
+        steps_shown.append(result.step)
+        if result.step == 3:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(progress.TrainingBar, "show", show)
+    monkeypatch.chdir(folder)
+    before = snapshot(folder)
+    assert main(train_here("--epochs", "9")) == 130
+    error = capsys.readouterr().err
+    added = set(snapshot(folder)) - set(before)
+    if times == 1:
+        assert "--resume" in error
+        assert added == {"new.checkpoint.safetensors"}
+        _, header = storage.read_tensors(Path("new.checkpoint.safetensors"))
+        assert f"after step {header['progress']['step']};" in error
+        assert header["progress"]["step"] == steps_shown[-1]
+    else:
+        assert error == "tidegate: interrupted\n"
+        assert added == set()
+        assert steps_shown == [1, 2, 3]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT can't be sent to one process there")
@@ -899,11 +941,14 @@ def test_json_is_safe_and_reversible(text: str) -> None:
     assert written.isprintable() or not text.isprintable()
 
 
-class Pieces(io.RawIOBase):
+class Pieces:
     """A stream that gives its bytes in the pieces that it was made of, as a pipe may."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = [piece for piece in pieces if piece]
+
+    def fileno(self) -> int:
+        raise OSError("no file")
 
     def read1(self, size: int) -> bytes:
         if not self.pieces:

@@ -198,7 +198,8 @@ class TextModel:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = self.pack(texts, rows)
-            out[rows[batch.rows]], _ = self(batch)
+            # [0] drops the backward function, so that the next batch finds the tape free.
+            out[rows[batch.rows]] = self(batch)[0]
         return out
 
     def probabilities(self, logits: Float32) -> npt.NDArray[np.float64]:

@@ -23,10 +23,6 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(info)
 
-# Typer raises click's exceptions up to 0.25 and its own copy of them since, in a private module;
-# in both, the base of everything that a user typed wrong is the base of this public one.
-_UsageError = typer.BadParameter.__mro__[1]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -80,9 +76,14 @@ def run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except MemoryError as error:
         return _refuse(f"not enough memory ({error}); use smaller sizes or a smaller batch")
+    except typer.TyperException as error:
+        return _refuse(_usage_message(error))
+    except BrokenPipeError:  # from Typer's own printing
+        terminal.settle_output()
+        return 141
+    except OSError as error:  # the system's refusals that no layer below could explain better
+        return _refuse(f"{error}; check the path, its permissions and the space on the disk")
     except Exception as error:
-        if isinstance(error, _UsageError):
-            return _refuse(_usage_message(error))
         return _confess(error)
 
 
@@ -92,8 +93,9 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _usage_message(error: Exception) -> str:
-    message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+def _usage_message(error: typer.TyperException) -> str:
+    """What was typed wrong, with Typer's near matches, and where to read more."""
+    message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     end = " See" if message.endswith("?") else "; see"
     return f"{message}{end} '{context.command_path if context else 'tidegate'} --help'"

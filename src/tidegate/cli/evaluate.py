@@ -30,7 +30,7 @@ def evaluate(
     if report is not None:
         files.check_distinct({"MODEL": model, "SOURCE": Path(source), "--report": report})
     # Imported late: help and errors in the options must not wait for NumPy.
-    from tidegate import __version__, ops, storage
+    from tidegate import __version__, storage
     from tidegate import data as datasets
     from tidegate.estimator import TextClassifier
 
@@ -47,8 +47,8 @@ def evaluate(
         min_classes=1,
     )
     labeled = dataset.train if dataset.test is None else dataset.test
-    # A model made in Python may have numbers for labels; a file has words for them.
-    classes = {str(name): name for name in classifier.classes_.tolist()}
+    # A model made in Python may have labels that are no words; in files all of them are.
+    classes = {terminal.label_text(label): label for label in classifier.classes_.tolist()}
     unknown = sorted(set(labeled.labels) - classes.keys())
     if unknown:
         raise DataError(
@@ -72,12 +72,8 @@ def evaluate(
                     "origin": dataset.origin,
                     "test": len(labeled),
                 },
-                "machine": ops.machine_info(),
-                "test": {
-                    "loss": result.loss,
-                    "accuracy": result.accuracy,
-                    "seconds": result.seconds,
-                },
+                "machine": files.machine(),
+                "test": files.measured(result),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),
                 "sha256": storage.file_sha256(model),

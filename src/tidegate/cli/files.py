@@ -6,14 +6,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import ConfigError, OutputError
 
+if TYPE_CHECKING:
+    from tidegate.metrics import Evaluation
+
 
 def check_new(path: Path, *, force: bool, mend: str) -> None:
-    """Raise OutputError if a file is there already, unless ``force``."""
-    if not force and os.path.lexists(path):
+    """Raise OutputError if a file is there already, unless ``force``; folders are not for here."""
+    if not force and os.path.lexists(path) and not path.is_dir():
         raise OutputError(f"{str(path)!r} is there already; {mend}")
 
 
@@ -42,8 +45,20 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         temporary.replace(target)
 
 
-def describe(path: Path, sha256: str) -> str:
-    """``model.safetensors  5.4 MB  sha256 ...``."""
-    size = path.stat().st_size
+def machine() -> dict[str, str | int]:
+    """The machine's part of a report."""
+    from tidegate import ops
+
+    known = ops.machine_info()
+    return {name: known[name] for name in ("isa", "threads", "precision")}
+
+
+def measured(result: Evaluation) -> dict[str, float]:
+    """An evaluation's part of a report."""
+    return {"loss": result.loss, "accuracy": result.accuracy, "seconds": result.seconds}
+
+
+def describe(name: str, size: int, sha256: str) -> str:
+    """``model.safetensors  5.4 MB  sha256 ...``; size: bytes."""
     shown = f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
-    return f"{path}  {shown}  sha256 {sha256}"
+    return f"{name}  {shown}  sha256 {sha256}"

@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
-from tidegate.cli import options
+from typing import TYPE_CHECKING, Any
+
+from tidegate.cli import files, options, terminal
+
+if TYPE_CHECKING:
+    from tidegate.estimator import TextClassifier
 
 
 def info(model: options.Model, as_json: options.Json = False) -> None:
-    """Print what a model file holds.
+    """Print what a model file holds and how it was trained.
 
     \b
     Example:
       tidegate info model.safetensors
+      tidegate info model.safetensors --json
     """
+    # Imported late: help and errors in the options must not wait for NumPy.
+    from tidegate import storage
+    from tidegate.estimator import TextClassifier
+
+    classifier = TextClassifier.load(model)
+    _, header = storage.read_tensors(model)
+    facts = {
+        "model": str(model),
+        "bytes": model.stat().st_size,
+        "sha256": storage.file_sha256(model),
+        "tidegate": header.get("tidegate"),
+        "precision": header.get("precision"),
+        "config": header["config"],
+        "parameters": sum(array.size for array in classifier.model_.parameters.values()),
+        "tokenizer": header["tokenizer"],
+        "words": len(classifier.tokenizer_.vocabulary.words),
+        "classes": header["classes"],
+        "training": header["training"],
+        "history": header["history"],
+    }
+    if as_json:
+        terminal.write(terminal.json_text(facts) + "\n")
+    else:
+        for name, value in _lines(classifier, facts):
+            terminal.write(f"{name:<12}{terminal.printable(value)}\n")
+
+
+def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    config = classifier.model_.config
+    padding = "padding left out" if config.masked else "padding read"
+    cell = f"gru, reset {config.reset}" if config.cell == "gru" else config.cell
+    labels = [terminal.label_text(label) for label in facts["classes"]]
+    shown = ", ".join(map(terminal.field, labels[:20]))
+    lines = [
+        ("model", files.describe(facts["model"], facts["bytes"], facts["sha256"])),
+        ("tidegate", f"{facts['tidegate']}, {facts['precision']}"),
+        ("cell", f"{cell}, {config.hidden_size} units, embedding of {config.embedding_size}"),
+        ("parameters", f"{facts['parameters']:,}"),
+        ("tokens", f"{facts['tokenizer']}, the last {config.max_length} of a text, {padding}"),
+        ("vocabulary", f"{facts['words']:,} words"),
+        ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}"),
+        (
+            "training",
+            f"{classifier.epochs} epochs, batches of {classifier.batch_size}, learning rate "
+            f"{classifier.learning_rate}, clip norm {classifier.clip_norm or 'none'}, "
+            f"validation {classifier.validation_fraction}, seed {classifier.random_state}",
+        ),
+    ]
+    for epoch in facts["history"]:
+        figures = [f"{key} {value:.4f}" for key, value in epoch.items() if isinstance(value, float)]
+        lines.append((f"epoch {epoch['epoch']}", "  ".join(figures)))
+    return lines

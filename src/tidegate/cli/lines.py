@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 from tidegate.errors import DataError
 
@@ -14,7 +14,17 @@ BLOCK_BYTES = 8 << 20
 _READ_BYTES = 1 << 16
 
 
-def text_blocks(stream: BinaryIO, name: str) -> Iterator[list[str]]:
+class Stream(Protocol):
+    """What is read of a binary stream; ``sys.stdin.buffer`` and files have it."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most ``size`` bytes by at most one read; none at the end."""
+
+    def fileno(self) -> int:
+        """The descriptor to wait on; OSError without one."""
+
+
+def text_blocks(stream: Stream, name: str) -> Iterator[list[str]]:
     """The lines of ``stream`` in order, in lists of at most BLOCK_LINES.
 
     A block also ends where the stream pauses, so that ``tail -f`` gets its answers at once, and
@@ -33,7 +43,7 @@ def text_blocks(stream: BinaryIO, name: str) -> Iterator[list[str]]:
         raise DataError(f"{name} is empty; give at least one line of text")
 
 
-def _line_blocks(stream: BinaryIO, name: str) -> Iterator[list[bytes]]:
+def _line_blocks(stream: Stream, name: str) -> Iterator[list[bytes]]:
     """The lines as bytes, without their newlines; no block is empty."""
     lines: list[bytes] = []
     begun: list[bytes] = []  # pieces of the line whose end is still to come
@@ -41,7 +51,7 @@ def _line_blocks(stream: BinaryIO, name: str) -> Iterator[list[bytes]]:
     while True:
         try:
             # One read at most: it must not wait for more when there is something already.
-            piece = stream.read1(_READ_BYTES)  # type: ignore[attr-defined]
+            piece = stream.read1(_READ_BYTES)
         except OSError as error:
             reason = error.strerror or error
             raise DataError(
@@ -71,7 +81,7 @@ def _line_blocks(stream: BinaryIO, name: str) -> Iterator[list[bytes]]:
         yield lines
 
 
-def _would_wait(stream: BinaryIO) -> bool:
+def _would_wait(stream: Stream) -> bool:
     """Whether the next read would wait for the writer; False where that can't be known."""
     if sys.platform == "win32":  # select takes sockets only
         return False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from tidegate.cli import files, options, terminal
-from tidegate.cli.lines import BLOCK_LINES, text_blocks
+from tidegate.cli.lines import BLOCK_LINES, Stream, text_blocks
 from tidegate.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def predict(
     """Print the label of each text and its probability.
 
     Texts come from the command line, from --input, or as lines from standard input. There is one
-    line for each text, in order: label, tab, probability.
+    line for each text, in order: label, tab, probability. In a file or a stream every text gets
+    its line, even an empty one; on the command line, one without a known word is an error.
 
     \b
     Example:
@@ -114,7 +116,7 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
     """
     from tidegate.text import FIRST_WORD_ID
 
-    encoded = classifier.tokenizer_.encode_all(texts, classifier.max_length)
+    encoded = classifier.tokenizer_.encode_all(texts, classifier.model_.config.max_length)
     for i, text in enumerate(texts):
         shown = repr(text if len(text) <= 60 else text[:57] + "...")
         if not _is_unicode(text):
@@ -138,7 +140,7 @@ def _blocks(texts: list[str], source: Path | None, text_column: str | None) -> I
     if texts:
         yield texts
     elif source is None:
-        yield from text_blocks(sys.stdin.buffer, "standard input")
+        yield from text_blocks(cast(Stream, sys.stdin.buffer), "standard input")
     elif source.suffix.lower() == ".txt" and text_column is None:
         with _opened(source) as stream:
             yield from text_blocks(stream, str(source))
@@ -150,7 +152,7 @@ def _blocks(texts: list[str], source: Path | None, text_column: str | None) -> I
             yield all_texts[start : start + BLOCK_LINES]
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedReader:
     try:
         return open(path, "rb")
     except OSError as error:
@@ -164,7 +166,7 @@ def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> No
     probabilities = classifier.predict_proba(texts)
     best = probabilities.argmax(axis=1)
     if as_json:
-        names = [str(name) for name in classes]
+        names = [terminal.label_text(label) for label in classes]
         for text, row, i in zip(texts, probabilities.tolist(), best.tolist(), strict=True):
             answer = {
                 "text": text,
@@ -174,7 +176,7 @@ def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> No
             }
             terminal.write(terminal.json_text(answer) + "\n")
     else:
-        fields = [terminal.field(str(name)) for name in classes]
+        fields = [terminal.field(terminal.label_text(label)) for label in classes]
         for row, i in zip(probabilities.tolist(), best.tolist(), strict=True):
             terminal.write(f"{fields[i]}\t{row[i]:.6f}\n")
     terminal.flush()

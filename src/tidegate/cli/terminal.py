@@ -33,6 +33,11 @@ def field(text: str) -> str:
     return json_text(text) if _UNSAFE.search(text) else text
 
 
+def label_text(label: object) -> str:
+    """A label in words: as it is, or as JSON writes a number or truth value."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
 def json_text(value: Any) -> str:
     """``value`` as one line of JSON, readable (not ASCII only) yet safe on a terminal."""
     # json escapes only the characters below U+0020. What else is unsafe can stand only inside
@@ -70,8 +75,8 @@ def flush() -> None:
 
 
 def say(text: str) -> None:
-    """Write one line of news at once."""
-    write(text + "\n")
+    """Write one line of news at once, made safe as a whole."""
+    write(printable(text) + "\n")
     flush()
 
 

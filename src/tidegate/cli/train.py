@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from dataclasses import asdict
@@ -12,10 +13,12 @@ import typer
 
 from tidegate.cli import files, options, terminal
 from tidegate.cli.progress import follow
+from tidegate.errors import DataError
 
 if TYPE_CHECKING:
     from tidegate.data import Dataset
-    from tidegate.estimator import Evaluation, TextClassifier
+    from tidegate.estimator import TextClassifier
+    from tidegate.metrics import Evaluation
 
 SUFFIX = ".safetensors"
 
@@ -164,7 +167,7 @@ def train(
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     if checkpoint is None:
-        checkpoint = output.with_name(output.name.removesuffix(SUFFIX) + ".checkpoint" + SUFFIX)
+        checkpoint = output.parent / f"{output.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}"
     _check_files(source, output, checkpoint, report, force=force, resume=resume)
 
     # Imported late: help and errors in the options must not wait for NumPy.
@@ -174,6 +177,7 @@ def train(
     if preset is None:
         preset = "lecture" if source == "imdb" else "default"
     classifier = TextClassifier.from_preset(preset, **overrides)
+    _check_parameters(classifier)
     dataset = datasets.load(
         source,
         data=data,
@@ -184,7 +188,6 @@ def train(
     if not quiet:
         terminal.say(f"data: {dataset.origin}")
         terminal.say(_counts(classifier, dataset))
-
         if resume and not checkpoint.exists():
             terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
 
@@ -203,9 +206,9 @@ def train(
             terminal.say(f"test accuracy {test.accuracy:.4f} ({count}, {test.seconds:.1f} s)")
     if report is not None:
         seconds = time.perf_counter() - started
-        files.write_report(report, _report(classifier, dataset, test, seconds, str(output), sha256))
+        files.write_report(report, _report(classifier, dataset, test, seconds, output, sha256))
     if not quiet:
-        terminal.say(files.describe(output, sha256))
+        terminal.say(files.describe(str(output), output.stat().st_size, sha256))
         terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
 
 
@@ -236,9 +239,20 @@ def _check_files(
             storage.check_writable(path)
 
 
+def _check_parameters(classifier: TextClassifier) -> None:
+    """Raise ConfigError for a bad option now, and not after a download."""
+    with contextlib.suppress(DataError):  # no texts: the next complaint after the options'
+        next(classifier.fit_steps([], []))
+    classifier.split(0)
+
+
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
     """``20,000 training, 5,000 validation and 25,000 test texts``."""
-    return "counts"
+    training, validation = map(len, classifier.split(len(dataset.train)))
+    parts = [f"{training:,} training", f"{validation:,} validation"]
+    if dataset.test is not None:
+        parts.append(f"{len(dataset.test):,} test")
+    return f"{', '.join(parts[:-1])} and {parts[-1]} texts"
 
 
 def _report(
@@ -246,22 +260,27 @@ def _report(
     dataset: Dataset,
     test: Evaluation | None,
     seconds: float,
-    output: str,
+    output: Path,
     sha256: str,
 ) -> dict[str, Any]:
-    from tidegate import __version__, ops
+    """What ``--report`` writes; seconds are those of the whole command."""
+    from tidegate import __version__
 
+    training, validation = map(len, classifier.split(len(dataset.train)))
     return {
         "tidegate": __version__,
         "source": {
             "name": dataset.name,
             "origin": dataset.origin,
+            "train": training,
+            "validation": validation,
+            "test": 0 if dataset.test is None else len(dataset.test),
         },
         "config": classifier.get_params(),
-        "machine": ops.machine_info(),
+        "machine": files.machine(),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
-        "test": None if test is None else asdict(test),
+        "test": None if test is None else files.measured(test),
         "seconds": seconds,
-        "model": output,
+        "model": str(output),
         "sha256": sha256,
     }
