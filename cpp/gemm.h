@@ -55,17 +55,52 @@ TG_INLINE void for_row_blocks(long rows, F&& body) {
   }
 }
 
+// A tile on its way to or from code that must not share the product's registers: whatever is
+// constant there (a polynomial's coefficients) the compiler would keep in registers across the
+// product's loop too, and put the tile itself on the stack.
+template <int R, int V>
+TG_INLINE void put_tile(const vec (&tile)[R][V], float* sums) {
+  TG_UNROLL for (int r = 0; r < R; ++r)
+    TG_UNROLL for (int v = 0; v < V; ++v) store(sums + (r * V + v) * kWidth, tile[r][v]);
+}
+
+template <int R, int V>
+TG_INLINE void get_tile(vec (&tile)[R][V], const float* sums) {
+  TG_UNROLL for (int r = 0; r < R; ++r)
+    TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(sums + (r * V + v) * kWidth);
+}
+
+constexpr int kMaxTile = 8 * 4 * kWidth;  // floats of the largest tile
+
+// Copies between a tile's sums and rows of an array whose vectors may be cut short at the edge.
+template <bool ToArray>
+TG_NOINLINE void copy_edge(float* array, long row_stride, const long* column, const long* count,
+                           float* sums, int rows, int vectors) {
+  for (int r = 0; r < rows; ++r) {
+    for (int v = 0; v < vectors; ++v, sums += kWidth) {
+      float* part = array + r * row_stride + column[v];
+      if constexpr (ToArray)
+        store_part(part, load(sums), count[v]);
+      else
+        store(sums, count[v] > 0 ? load_part(part, count[v]) : zero());
+    }
+  }
+}
+
 // tile[r][v] += sum over k of a[r * row_stride + k] * b[k * depth_stride + offset[v] + lanes]
 template <int R, int V>
 TG_INLINE void multiply(vec (&tile)[R][V], const float* a, long row_stride, const float* b,
                         long depth_stride, const long (&offset)[V], int depth) {
+  // Three rows to a base: an address is a base plus 0, 1 or 2 strides, so that eight rows need
+  // four registers and not eight.
+  const float* base[3] = {a, a + 3 * row_stride, a + 6 * row_stride};
 #pragma GCC unroll 2
   for (int k = 0; k < depth; ++k) {
     vec column[V];
     TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load(b + offset[v]);
     b += depth_stride;
     TG_UNROLL for (int r = 0; r < R; ++r) {
-      const vec x = broadcast(a[r * row_stride + k]);
+      const vec x = broadcast(base[r / 3][r % 3 * row_stride + k]);
       TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = fma(x, column[v], tile[r][v]);
     }
   }
@@ -186,11 +221,13 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
     const bool load_output = args.accumulate || first > 0;
     for (int vector = 0; vector < vectors; vector += kBackVectors) {
       long offset[kBackVectors];
+      long column[kBackVectors];
       long count[kBackVectors];
       for (int v = 0; v < kBackVectors; ++v) {
         // A tile past the end computes its last vector twice and stores it once.
         const int j = vector + v < vectors ? vector + v : vectors - 1;
         offset[v] = j / kPartsPerPanel * depth_panel_stride + j % kPartsPerPanel * kWidth;
+        column[v] = long(v) * kWidth;
         count[v] = vector + v < vectors ? args.depth - long(j) * kWidth : 0;
       }
       for_row_blocks<tile_rows<kBackVectors>()>(
@@ -199,10 +236,17 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
             float* out = args.output + (row_begin + row) * args.output_stride + long(vector) * kWidth;
             const float* a = args.gates + (row_begin + row) * args.gate_stride;
             vec tile[R][kBackVectors];
-            TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
-                tile[r][v] = !load_output ? zero()
-                             : Whole      ? load(out + r * args.output_stride + v * kWidth)
-                                     : load_part(out + r * args.output_stride + v * kWidth, count[v]);
+            float sums[kMaxTile];
+            if (!load_output) {
+              TG_UNROLL for (int r = 0; r < R; ++r)
+                TG_UNROLL for (int v = 0; v < kBackVectors; ++v) tile[r][v] = zero();
+            } else if constexpr (Whole) {
+              TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
+                  tile[r][v] = load(out + r * args.output_stride + v * kWidth);
+            } else {
+              copy_edge<false>(out, args.output_stride, column, count, sums, R, kBackVectors);
+              get_tile(tile, sums);
+            }
             for (int panel = first; panel < last; ++panel) {
               TG_UNROLL for (int g = 0; g < G; ++g)
                 multiply<R, kBackVectors>(
@@ -210,11 +254,13 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
                     args.gate_stride, args.packed + long(panel * G + g) * kPanel * kPanel, kPanel,
                     offset, kPanel);
             }
-            TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
-                if constexpr (Whole)
+            if constexpr (Whole) {
+              TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
                   store(out + r * args.output_stride + v * kWidth, tile[r][v]);
-                else
-                  store_part(out + r * args.output_stride + v * kWidth, tile[r][v], count[v]);
+            } else {
+              put_tile(tile, sums);
+              copy_edge<true>(out, args.output_stride, column, count, sums, R, kBackVectors);
+            }
           });
     }
   }
@@ -245,7 +291,8 @@ void input_gradient(const InputGradientArgs& args, long row_begin, long row_end)
 constexpr long kGradientBlock = 128;
 constexpr int kGradientVectors = 3;
 
-template <int V>
+// Whole: the units fill their panels, so that no element needs care at the edge.
+template <int V, bool Whole>
 TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vector, long row,
                                        long rows, int depth_begin, int depth_end) {
   const long width = long(args.gates_total) * args.units;
@@ -279,13 +326,26 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
     }
     float* out = args.d_weights + k * width;
     vec tile[R][V];
-    TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < V; ++v)
-        tile[r][v] = row > 0 && count[v] > 0 ? load_part(out + r * width + column[v], count[v])
-                                              : zero();
+    float sums[kMaxTile];
+    if (row == 0) {
+      TG_UNROLL for (int r = 0; r < R; ++r)
+        TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = zero();
+    } else if constexpr (Whole) {
+      TG_UNROLL for (int r = 0; r < R; ++r)
+        TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(out + r * width + column[v]);
+    } else {
+      copy_edge<false>(out, width, column, count, sums, R, V);
+      get_tile(tile, sums);
+    }
     multiply_transposed<R, V>(tile, args.inputs + row * args.input_stride + k, args.input_stride,
                               gates, args.gate_stride, offset, rows);
-    TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < V; ++v)
-        store_part(out + r * width + column[v], tile[r][v], count[v]);
+    if constexpr (Whole) {
+      TG_UNROLL for (int r = 0; r < R; ++r)
+        TG_UNROLL for (int v = 0; v < V; ++v) store(out + r * width + column[v], tile[r][v]);
+    } else {
+      put_tile(tile, sums);
+      copy_edge<true>(out, width, column, count, sums, R, V);
+    }
   });
   if (args.d_bias == nullptr || depth_begin > 0) return;
   for (int v = 0; v < V; ++v) {
@@ -298,20 +358,30 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
   }
 }
 
-void weight_gradient(const WeightGradientArgs& args, int vector_begin, int vector_end,
-                     int depth_begin, int depth_end) {
+template <bool Whole>
+void weight_gradient_of(const WeightGradientArgs& args, int vector_begin, int vector_end,
+                        int depth_begin, int depth_end) {
   long row = 0;
   do {  // once at least, so that no rows give zeros
     const long rows = row + kGradientBlock < args.rows ? kGradientBlock : args.rows - row;
     int vector = vector_begin;
     for (; vector + kGradientVectors <= vector_end; vector += kGradientVectors)
-      weight_gradient_columns<kGradientVectors>(args, vector, row, rows, depth_begin, depth_end);
+      weight_gradient_columns<kGradientVectors, Whole>(args, vector, row, rows, depth_begin,
+                                                       depth_end);
     if (vector_end - vector == 2)
-      weight_gradient_columns<2>(args, vector, row, rows, depth_begin, depth_end);
+      weight_gradient_columns<2, Whole>(args, vector, row, rows, depth_begin, depth_end);
     else if (vector_end - vector == 1)
-      weight_gradient_columns<1>(args, vector, row, rows, depth_begin, depth_end);
+      weight_gradient_columns<1, Whole>(args, vector, row, rows, depth_begin, depth_end);
     row += kGradientBlock;
   } while (row < args.rows);
+}
+
+void weight_gradient(const WeightGradientArgs& args, int vector_begin, int vector_end,
+                     int depth_begin, int depth_end) {
+  if (args.units % kPanel == 0)
+    weight_gradient_of<true>(args, vector_begin, vector_end, depth_begin, depth_end);
+  else
+    weight_gradient_of<false>(args, vector_begin, vector_end, depth_begin, depth_end);
 }
 
 }  // namespace

@@ -28,56 +28,133 @@ TG_INLINE void prefetch_panel(const RecurrentArgs& args, long position, long row
   }
 }
 
-void gru_after_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+// A tile's way out: what stands at its first row and first unit, and its sums.
+struct TileEnd {
+  long in, out;  // rows of the states before and after the step
+  int rows;
+  int unit;
+  const float* sums;  // [rows][vectors][kWidth]
+};
+
+TG_NOINLINE void gru_after_end(const RecurrentArgs& args, const TileEnd& tile) {
+  const int gate = tile.unit / kPanel * kPanel * 3 + tile.unit % kPanel;
+  const int channel = tile.unit / kPanel * kPanel * 4 + tile.unit % kPanel;
+  const float* sums = tile.sums;
+  for (int r = 0; r < tile.rows; ++r, sums += 3 * kWidth) {
+    const vec recurrent = load(sums + 2 * kWidth);
+    const vec candidate = load(projected_row(args, tile.in + r) + gate + 2 * kPanel);
+    const vec hidden = load(args.states + (tile.in + r) * args.state_stride + tile.unit);
+    const GruStep step = gru_after(load(sums), load(sums + kWidth), candidate, recurrent, hidden);
+    store(args.states + (tile.out + r) * args.state_stride + tile.unit, step.hidden);
+    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    store(tape, step.update);
+    store(tape + kPanel, step.reset);
+    store(tape + 2 * kPanel, step.candidate);
+    store(tape + 3 * kPanel, recurrent);
+  }
+}
+
+TG_NOINLINE void gru_before_gates_end(const RecurrentArgs& args, const TileEnd& tile) {
+  const int channel = tile.unit / kPanel * kPanel * 3 + tile.unit % kPanel;
+  const float* sums = tile.sums;
+  for (int r = 0; r < tile.rows; ++r, sums += 2 * kWidth) {
+    vec update = load(sums), reset = load(sums + kWidth);
+    sigmoid_pair(update, reset);
+    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    store(tape, update);
+    store(tape + kPanel, reset);
+    const long at = (tile.in + r) * args.state_stride + tile.unit;
+    store(args.cells + at, mul(reset, load(args.states + at)));
+  }
+}
+
+TG_NOINLINE void gru_before_candidate_end(const RecurrentArgs& args, const TileEnd& tile,
+                                          int vectors) {
+  const float* sums = tile.sums;
+  for (int r = 0; r < tile.rows; ++r) {
+    for (int v = 0; v < vectors; ++v, sums += kWidth) {
+      const int unit = tile.unit + v * kWidth;
+      float* tape = args.gates + (tile.in + r) * args.gate_stride + unit / kPanel * kPanel * 3 +
+                    unit % kPanel;
+      const vec hidden = load(args.states + (tile.in + r) * args.state_stride + unit);
+      const vec candidate = tanh(load(sums));
+      store(tape + 2 * kPanel, candidate);
+      store(args.states + (tile.out + r) * args.state_stride + unit,
+            fma(load(tape), sub(candidate, hidden), hidden));
+    }
+  }
+}
+
+TG_NOINLINE void lstm_end(const RecurrentArgs& args, const TileEnd& tile) {
+  const int channel = tile.unit / kPanel * kPanel * 4 + tile.unit % kPanel;
+  const float* sums = tile.sums;
+  for (int r = 0; r < tile.rows; ++r, sums += 4 * kWidth) {
+    const long from = (tile.in + r) * args.state_stride + tile.unit;
+    const long to = (tile.out + r) * args.state_stride + tile.unit;
+    const LstmStep step = lstm(load(sums), load(sums + kWidth), load(sums + 2 * kWidth),
+                               load(sums + 3 * kWidth), load(args.cells + from));
+    store(args.states + to, step.hidden);
+    store(args.cells + to, step.cell);
+    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    store(tape, step.input);
+    store(tape + kPanel, step.forget);
+    store(tape + 2 * kPanel, step.candidate);
+    store(tape + 3 * kPanel, step.output);
+  }
+}
+
+TG_NOINLINE void rnn_end(const RecurrentArgs& args, const TileEnd& tile, int vectors) {
+  const float* sums = tile.sums;
+  for (int r = 0; r < tile.rows; ++r)
+    for (int v = 0; v < vectors; ++v, sums += kWidth)
+      store(args.states + (tile.out + r) * args.state_stride + tile.unit + v * kWidth,
+            tanh(load(sums)));
+}
+
+// Sums of G gates of the same units: projected inputs (from gate ProjectedGates on the recurrent
+// bias) plus states times packed weights; end(tile) takes each tile's.
+template <int G, int ProjectedGates, class F>
+TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, long in, long out,
+                          long rows, F&& end) {
   const int panels = panel_count(args.hidden);
-  const long offset[3] = {0, kPanel, 2 * kPanel};
+  long offset[G];
+  for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
   for (int panel = 0; panel < panels; ++panel) {
-    prefetch_panel(args, out, rows, panel, 3);
+    prefetch_panel(args, out, rows, panel, projected_gates);
     for (int part = 0; part < kPanel; part += kWidth) {
-      const float* packed = args.packed + long(panel) * args.hidden * 3 * kPanel + part;
+      const float* packed = args.packed + long(panel) * args.hidden * G * kPanel + part;
       const int unit = panel * kPanel + part;
-      const vec bias = load(args.recurrent_bias + unit);
-      for_row_blocks<tile_rows<3>()>(rows, [&](auto height, long row) TG_LAMBDA {
+      for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
         constexpr int R = decltype(height)::value;
-        const float* states = args.states + (in + row) * args.state_stride;
-        vec tile[R][3];
+        vec tile[R][G];
         TG_UNROLL for (int r = 0; r < R; ++r) {
-          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
-          tile[r][0] = load(x);
-          tile[r][1] = load(x + kPanel);
-          tile[r][2] = bias;
+          const float* x =
+              projected_row(args, in + row + r) + panel * projected_gates * kPanel + part;
+          TG_UNROLL for (int g = 0; g < G; ++g)
+            tile[r][g] =
+                g < ProjectedGates ? load(x + g * kPanel) : load(args.recurrent_bias + unit);
         }
-        multiply<R, 3>(tile, states, args.state_stride, packed, 3 * kPanel, offset, args.hidden);
-        float* next = args.states + (out + row) * args.state_stride + unit;
-        float* gates = args.gates + (in + row) * args.gate_stride + panel * 4 * kPanel + part;
-        TG_UNROLL for (int r = 0; r < R; ++r) {
-          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
-          const GruStep step = gru_after(tile[r][0], tile[r][1], load(x + 2 * kPanel), tile[r][2],
-                                         load(states + r * args.state_stride + unit));
-          store(next + r * args.state_stride, step.hidden);
-          float* tape = gates + r * args.gate_stride;
-          store(tape, step.update);
-          store(tape + kPanel, step.reset);
-          store(tape + 2 * kPanel, step.candidate);
-          store(tape + 3 * kPanel, tile[r][2]);
-        }
+        multiply<R, G>(tile, args.states + (in + row) * args.state_stride, args.state_stride,
+                       packed, G * kPanel, offset, args.hidden);
+        float sums[kMaxTile];
+        put_tile(tile, sums);
+        end(TileEnd{in + row, out + row, R, unit, sums});
       });
     }
   }
 }
 
-// Runs body(Int<R>, Int<V>, first row, first vector, tile) for every tile of a product with a
-// single gate, the tile holding projected input + states * packed.
+// The same for a single gate, whose tiles take vectors of several panels together.
 template <int V, class F>
 TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, const float* packed,
-                                 int channel_offset, int gates, long in, long rows, int vector,
-                                 F&& body) {
+                                 int gate, int projected_gates, long in, long out, long rows,
+                                 int vector, F&& end) {
   long weight[V], input[V];
   for (int v = 0; v < V; ++v) {
     const int panel = (vector + v) / kPartsPerPanel;
     const int part = (vector + v) % kPartsPerPanel * kWidth;
     weight[v] = long(panel) * args.hidden * kPanel + part;
-    input[v] = long(panel) * gates * kPanel + channel_offset + part;
+    input[v] = long(panel * projected_gates + gate) * kPanel + part;
   }
   for_row_blocks<tile_rows<V>()>(rows, [&](auto height, long row) TG_LAMBDA {
     constexpr int R = decltype(height)::value;
@@ -86,123 +163,54 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, c
       const float* x = projected_row(args, in + row + r);
       TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(x + input[v]);
     }
-    multiply<R, V>(tile, left + row * args.state_stride, args.state_stride, packed, kPanel, weight,
-                   args.hidden);
-    body(height, Int<V>{}, row, tile);
+    multiply<R, V>(tile, left + (in + row) * args.state_stride, args.state_stride, packed, kPanel,
+                   weight, args.hidden);
+    float sums[kMaxTile];
+    put_tile(tile, sums);
+    end(TileEnd{in + row, out + row, R, vector * kWidth, sums}, V);
   });
 }
 
 template <class F>
-TG_INLINE void for_vector_groups(int vectors, F&& body) {
+TG_INLINE void all_single_gate_tiles(const RecurrentArgs& args, const float* left,
+                                     const float* packed, int gate, int projected_gates, long in,
+                                     long out, long rows, F&& end) {
+  const int vectors = panel_count(args.hidden) * kPartsPerPanel;
   int vector = 0;
   for (; vector + kSingleVectors <= vectors; vector += kSingleVectors)
-    body(Int<kSingleVectors>{}, vector);
-  if (vectors - vector == 2) body(Int<2>{}, vector);
-  if (vectors - vector == 1) body(Int<1>{}, vector);
+    single_gate_tiles<kSingleVectors>(args, left, packed, gate, projected_gates, in, out, rows,
+                                      vector, end);
+  if (vectors - vector == 2)
+    single_gate_tiles<2>(args, left, packed, gate, projected_gates, in, out, rows, vector, end);
+  if (vectors - vector == 1)
+    single_gate_tiles<1>(args, left, packed, gate, projected_gates, in, out, rows, vector, end);
+}
+
+void gru_after_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+  gate_tiles<3, 2>(args, 3, in, out, rows,
+                   [&](const TileEnd& tile) TG_LAMBDA { gru_after_end(args, tile); });
 }
 
 void gru_before_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  const int panels = panel_count(args.hidden);
-  const long offset[2] = {0, kPanel};
-  const float* states = args.states + in * args.state_stride;
-  float* reset_hidden = args.cells + in * args.state_stride;
-  float* gates = args.gates + in * args.gate_stride;
-  for (int panel = 0; panel < panels; ++panel) {
-    prefetch_panel(args, out, rows, panel, 3);
-    for (int part = 0; part < kPanel; part += kWidth) {
-      const float* packed = args.packed + long(panel) * args.hidden * 2 * kPanel + part;
-      const int unit = panel * kPanel + part;
-      for_row_blocks<tile_rows<2>()>(rows, [&](auto height, long row) TG_LAMBDA {
-        constexpr int R = decltype(height)::value;
-        vec tile[R][2];
-        TG_UNROLL for (int r = 0; r < R; ++r) {
-          const float* x = projected_row(args, in + row + r) + panel * 3 * kPanel + part;
-          tile[r][0] = load(x);
-          tile[r][1] = load(x + kPanel);
-        }
-        const float* left = states + row * args.state_stride;
-        multiply<R, 2>(tile, left, args.state_stride, packed, 2 * kPanel, offset, args.hidden);
-        TG_UNROLL for (int r = 0; r < R; ++r) {
-          float* tape = gates + (row + r) * args.gate_stride + panel * 3 * kPanel + part;
-          vec update = tile[r][0], reset = tile[r][1];
-          sigmoid_pair(update, reset);
-          store(tape, update);
-          store(tape + kPanel, reset);
-          store(reset_hidden + (row + r) * args.state_stride + unit,
-                mul(reset, load(left + r * args.state_stride + unit)));
-        }
-      });
-    }
-  }
-  for_vector_groups(panels * kPartsPerPanel, [&](auto width, int vector) TG_LAMBDA {
-    single_gate_tiles<decltype(width)::value>(
-        args, reset_hidden, args.packed_candidate, 2 * kPanel, 3, in, rows, vector,
-        [&](auto height, auto vectors, long row, auto& tile) TG_LAMBDA {
-          TG_UNROLL for (int r = 0; r < decltype(height)::value; ++r) {
-            TG_UNROLL for (int v = 0; v < decltype(vectors)::value; ++v) {
-              const int unit = (vector + v) * kWidth;
-              float* tape = gates + (row + r) * args.gate_stride + unit / kPanel * 3 * kPanel +
-                            unit % kPanel;
-              const vec hidden = load(states + (row + r) * args.state_stride + unit);
-              const vec candidate = tanh(tile[r][v]);
-              store(tape + 2 * kPanel, candidate);
-              store(args.states + (out + row + r) * args.state_stride + unit,
-                    fma(load(tape), sub(candidate, hidden), hidden));
-            }
-          }
-        });
-  });
+  gate_tiles<2, 2>(args, 3, in, out, rows,
+                   [&](const TileEnd& tile) TG_LAMBDA { gru_before_gates_end(args, tile); });
+  all_single_gate_tiles(args, args.cells, args.packed_candidate, 2, 3, in, out, rows,
+                        [&](const TileEnd& tile, int vectors) TG_LAMBDA {
+                          gru_before_candidate_end(args, tile, vectors);
+                        });
 }
 
 void lstm_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  const int panels = panel_count(args.hidden);
-  const long offset[4] = {0, kPanel, 2 * kPanel, 3 * kPanel};
-  for (int panel = 0; panel < panels; ++panel) {
-    prefetch_panel(args, out, rows, panel, 4);
-    for (int part = 0; part < kPanel; part += kWidth) {
-      const float* packed = args.packed + long(panel) * args.hidden * 4 * kPanel + part;
-      const int unit = panel * kPanel + part;
-      for_row_blocks<tile_rows<4>()>(rows, [&](auto height, long row) TG_LAMBDA {
-        constexpr int R = decltype(height)::value;
-        const float* states = args.states + (in + row) * args.state_stride;
-        vec tile[R][4];
-        TG_UNROLL for (int r = 0; r < R; ++r) {
-          const float* x = projected_row(args, in + row + r) + panel * 4 * kPanel + part;
-          TG_UNROLL for (int g = 0; g < 4; ++g) tile[r][g] = load(x + g * kPanel);
-        }
-        multiply<R, 4>(tile, states, args.state_stride, packed, 4 * kPanel, offset, args.hidden);
-        TG_UNROLL for (int r = 0; r < R; ++r) {
-          const long from = (in + row + r) * args.state_stride + unit;
-          const long to = (out + row + r) * args.state_stride + unit;
-          const LstmStep step =
-              lstm(tile[r][0], tile[r][1], tile[r][2], tile[r][3], load(args.cells + from));
-          store(args.states + to, step.hidden);
-          store(args.cells + to, step.cell);
-          float* tape =
-              args.gates + (in + row + r) * args.gate_stride + panel * 4 * kPanel + part;
-          store(tape, step.input);
-          store(tape + kPanel, step.forget);
-          store(tape + 2 * kPanel, step.candidate);
-          store(tape + 3 * kPanel, step.output);
-        }
-      });
-    }
-  }
+  gate_tiles<4, 4>(args, 4, in, out, rows,
+                   [&](const TileEnd& tile) TG_LAMBDA { lstm_end(args, tile); });
 }
 
 void rnn_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
   const int panels = panel_count(args.hidden);
   for (int panel = 0; panel < panels; ++panel) prefetch_panel(args, out, rows, panel, 1);
-  for_vector_groups(panels * kPartsPerPanel, [&](auto width, int vector) TG_LAMBDA {
-    single_gate_tiles<decltype(width)::value>(
-        args, args.states + in * args.state_stride, args.packed, 0, 1, in, rows, vector,
-        [&](auto height, auto vectors, long row, auto& tile) TG_LAMBDA {
-          TG_UNROLL for (int r = 0; r < decltype(height)::value; ++r)
-            TG_UNROLL for (int v = 0; v < decltype(vectors)::value; ++v)
-              store(args.states + (out + row + r) * args.state_stride + (vector + v) * kWidth,
-                    tanh(tile[r][v]));
-        });
-  });
+  all_single_gate_tiles(
+      args, args.states, args.packed, 0, 1, in, out, rows,
+      [&](const TileEnd& tile, int vectors) TG_LAMBDA { rnn_end(args, tile, vectors); });
 }
 
 // --- backward: d and d_cell are the first row's gradients, of the outputs on entry and of the

@@ -22,6 +22,7 @@
 #endif
 
 #define TG_INLINE static inline __attribute__((always_inline))
+#define TG_NOINLINE __attribute__((noinline))
 #define TG_LAMBDA __attribute__((always_inline))
 #define TG_UNROLL _Pragma("GCC unroll 32")
 
