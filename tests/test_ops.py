@@ -69,9 +69,7 @@ def make_problem(case: Case) -> Problem:
     texts = TokenizedTexts.from_rows(
         [generator.integers(0, case.vocabulary, length) for length in case.lengths]
     )
-    batch = reference.pack(
-        texts, range(len(texts)), max_length=case.max_length, masked=case.masked
-    )
+    batch = reference.pack(texts, range(len(texts)), max_length=case.max_length, masked=case.masked)
     width = len(reference.gates_of(case.kind)) * case.hidden
     rows = batch.total_positions if case.dense else len(batch.words)
     states = (batch.batch_size, case.hidden)

@@ -36,11 +36,14 @@ __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
-    "lecture": {
-        "masked": False,
-    },
+    "lecture": {"masked": False, "epochs": 3},
     "default": {},
 }
+
+# Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
+# On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
+_AUTO_STEPS = 400
+_AUTO_EPOCHS = (3, 20)
 
 _LABEL_TYPES = {"U": "str", "i": "int", "u": "int", "b": "bool", "f": "float"}
 
@@ -52,8 +55,9 @@ class TextClassifier:
     product as in Keras and PyTorch, or "before" it as in the lecture's equations.
     vocabulary_size: ids for words, with four special ones among them. embedding_size, hidden_size:
     numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
-    masked: whether padding is left out (the lecture reads it). epochs, batch_size, learning_rate,
-    clip_norm: of the training with Adam. validation_fraction: share of the texts held out to
+    masked: whether padding is left out (the lecture reads it). epochs: times that every text is
+    seen; None for 3 to 20, the more the fewer texts there are (see ``epochs_for``). batch_size,
+    learning_rate, clip_norm: of the training with Adam. validation_fraction: share of the texts held out to
     validate each epoch, 0 for none. random_state: the seed; the same seed, data and machine give
     the same model, bit for bit, on any number of threads. threads: how many to use, None for what
     TIDEGATE_THREADS says or one for each core.
@@ -74,7 +78,7 @@ class TextClassifier:
         hidden_size: int = 128,
         max_length: int = 200,
         masked: bool = True,
-        epochs: int = 3,
+        epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         clip_norm: float | None = None,
@@ -155,7 +159,8 @@ class TextClassifier:
         Arguments are checked when the first result is asked for.
         """
         config = self._model_config(classes=2)
-        train_config = self._train_config()
+        # Bad options show before the work begins.
+        self._train_config(epochs=1 if self.epochs is None else self.epochs)
         self._use_threads()
         listed = _listed_texts(texts)
         classes, targets = _encode_labels(labels, len(listed))
@@ -165,6 +170,7 @@ class TextClassifier:
         config = replace(config, vocabulary_size=tokenizer.vocabulary.size)
         encoded = tokenizer.encode_all(listed, self.max_length)
         train_rows, validation_rows = self.split(len(listed))
+        train_config = self._train_config(epochs=self.epochs_for(len(listed)))
         train_set = LabeledSet(encoded.select(train_rows), targets[train_rows])
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
@@ -212,9 +218,17 @@ class TextClassifier:
             masked=self.masked,
         )
 
-    def _train_config(self) -> TrainConfig:
+    def epochs_for(self, texts: int) -> int:
+        """How many epochs ``fit`` trains on this many texts, validation texts included."""
+        if self.epochs is not None:
+            return self.epochs
+        steps = max(1, -(-len(self.split(texts)[0]) // self.batch_size))
+        fewest, most = _AUTO_EPOCHS
+        return min(max(-(-_AUTO_STEPS // steps), fewest), most)
+
+    def _train_config(self, epochs: int) -> TrainConfig:
         return TrainConfig(
-            epochs=self.epochs,
+            epochs=epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             clip_norm=self.clip_norm,

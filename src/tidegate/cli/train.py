@@ -194,7 +194,7 @@ def train(
     steps = classifier.fit_steps(
         dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
     )
-    follow(steps, classifier.epochs, quiet=quiet)
+    follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
     sha256 = classifier.save(output)  # before all that could still fail
     checkpoint.unlink(missing_ok=True)
 

@@ -1,0 +1,333 @@
+"""How many milliseconds does the recurrent layer need for a batch, and what share of the peak?
+
+Times packing, forward and backward of one layer for each cell, size, instruction set and number of
+threads, as training calls them: 64 texts of up to 200 words, unmasked. Texts are made up, with
+IMDB's lengths and word frequencies; --imdb takes the real ones. With --against, the tidegate of
+another environment runs the same batches in turns with this one: that is how two commits compare.
+
+Work counts the matrix products that the method needs (input products once for each distinct word,
+no padded steps but the padding row's), a multiplication and an addition being two operations. The
+peak is the best that NumPy's BLAS does, in turns with the layer and on as many threads, with
+float32 products of 2048 x 2048 x 2048; a BLAS that does not know the processor makes shares large.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import add_output, busy_seconds, spread, usable_cores, versions, write_result
+from processes import Peer, serve
+
+from tidegate import __version__, ops
+from tidegate.batch import TokenizedTexts
+from tidegate.data import load_imdb
+from tidegate.model import ModelConfig, TextModel
+from tidegate.text import FIRST_WORD_ID, START_ID, UNKNOWN_ID, Tokenizer
+
+CELLS = {
+    "gru_after": ModelConfig(cell="gru", reset="after"),
+    "gru_before": ModelConfig(cell="gru", reset="before"),
+    "lstm": ModelConfig(cell="lstm"),
+    "rnn": ModelConfig(cell="rnn"),
+}
+MAX_LENGTH, VOCABULARY = 200, 10_000
+PARTS = ("pack_ms", "forward_ms", "backward_ms")
+BLAS_THREADS = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+BLAS, BLAS_SIZE = "blas", 2048
+
+
+def main() -> None:
+    options = parse_options()
+    if options.worker is not None:
+        serve((Worker(options.worker) if options.worker.name != BLAS else Blas()).handle)
+        return
+    texts = imdb_texts(options) if options.imdb else made_up_texts(options)
+    pythons = {"this": sys.executable}
+    if options.against:
+        pythons["against"] = options.against
+    with ExitStack() as stack:
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "texts.npz"
+        np.savez(data, token_ids=texts.token_ids, offsets=texts.offsets)
+
+        def start(python: str, work: str, threads: int | None = None) -> Peer:
+            command = [python, str(Path(__file__).resolve()), "--worker", work]
+            limits = dict.fromkeys(BLAS_THREADS, str(threads)) if threads else {}
+            return stack.enter_context(Peer(command, limits))
+
+        sides = {side: start(python, str(data)) for side, python in pythons.items()}
+        blas = {threads: start(sys.executable, BLAS, threads) for threads in options.threads}
+        about = {side: peer.ask(do="describe") for side, peer in sides.items()}
+        library = blas[options.threads[0]].ask(do="describe")["blas"]
+        runs = []
+        for case in cases(options, default_isa=about["this"]["isa"]):
+            runs.append(measure(sides, blas[case["threads"]], case, options.rounds))
+            print(".", end="", flush=True)
+    print()
+    summary = summarize(runs)
+    for name, figures in summary["layer"].items():
+        print(describe(name, figures))
+    for threads, gflops in summary["peak_gflops"].items():
+        print(f"peak on {threads} threads: {gflops:.0f} GFLOP/s ({library})")
+    first = runs[0]["rounds"]["this"][0]
+    print(f"a batch has {first['words']:.0f} words at {first['positions']:.0f} positions")
+    write_result(
+        options.output,
+        versions=versions("tidegate", "numpy"),
+        settings={
+            "texts": "imdb" if options.imdb else "made up",
+            "batches": options.batches,
+            "rounds": options.rounds,
+            "tidegate": {side: answer["tidegate"] for side, answer in about.items()},
+            "blas": library,
+        },
+        commands=[peer.command for peer in (*sides.values(), *blas.values())],
+        runs=runs,
+        summary=summary,
+    )
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=list(CELLS))
+    parser.add_argument("--hidden", type=int, nargs="+", default=[128], metavar="N")
+    parser.add_argument("--embedding", type=int, default=128, metavar="N")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=sorted({1, usable_cores()}), metavar="N"
+    )
+    parser.add_argument(
+        "--isa",
+        nargs="+",
+        choices=ops.available_isas(),
+        help="default: what TIDEGATE_ISA says, or the best one",
+    )
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batches", type=int, default=8, help="different ones (default 8)")
+    parser.add_argument("--rounds", type=int, default=5, help="times through them (default 5)")
+    parser.add_argument("--imdb", action="store_true", help="real reviews instead of made-up ids")
+    parser.add_argument("--data", type=Path, help="the IMDB archive, as in `tidegate train`")
+    parser.add_argument(
+        "--against",
+        metavar="PATH",
+        help="the Python of an environment with another tidegate, to run in turns with this one",
+    )
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    add_output(parser)
+    return parser.parse_args()
+
+
+def cases(options: argparse.Namespace, default_isa: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "cell": cell,
+            "embedding": options.embedding,
+            "hidden": hidden,
+            "isa": isa,
+            "threads": threads,
+            "batch_size": options.batch_size,
+        }
+        for cell in options.cells
+        for hidden in options.hidden
+        for isa in options.isa or [default_isa]
+        for threads in options.threads
+    ]
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def made_up_texts(options: argparse.Namespace) -> TokenizedTexts:
+    """Rows as IMDB's: half of them longer than 177 words, and few words that make up most."""
+    generator = np.random.default_rng(0)
+    count = options.batch_size * options.batches
+    lengths = np.maximum(10, 177 * np.exp(0.65 * generator.standard_normal(count)))
+    # Mandelbrot's law, and one word in twenty unknown.
+    weight = 1.0 / (np.arange(FIRST_WORD_ID, VOCABULARY) + 6.0) ** 1.25
+    rows = []
+    for length in np.minimum(lengths, MAX_LENGTH).astype(int):
+        ids = generator.choice(
+            np.arange(FIRST_WORD_ID, VOCABULARY), length, p=weight / weight.sum()
+        )
+        ids[generator.random(length) < 0.05] = UNKNOWN_ID
+        if length < MAX_LENGTH:
+            ids[0] = START_ID
+        rows.append(ids)
+    return TokenizedTexts.from_rows(rows)
+
+
+def imdb_texts(options: argparse.Namespace) -> TokenizedTexts:
+    train = load_imdb(options.data).train
+    chosen = np.random.default_rng(0).permutation(len(train))
+    texts = train.select(chosen[: options.batch_size * options.batches].tolist()).texts
+    return Tokenizer.fit(train.texts, VOCABULARY).encode_all(texts, MAX_LENGTH)
+
+
+# --- the side that is measured ---------------------------------------------------------------
+
+
+class Worker:
+    """Runs a layer's batches on request."""
+
+    def __init__(self, data: Path) -> None:
+        with np.load(data, allow_pickle=False) as file:
+            self.texts = TokenizedTexts(file["token_ids"], file["offsets"])
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "describe":
+            return {"tidegate": __version__, "isa": ops.isa()}
+        case = request["case"]
+        ops.use_isa(case["isa"])
+        ops.set_threads(case["threads"])
+        layer = RecurrentLayer(case["cell"], case["embedding"], case["hidden"])
+        size = case["batch_size"]
+        batches = np.arange(len(self.texts)).reshape(-1, size)
+        layer.run(self.texts, batches[0])  # touches the memory
+        measured = [layer.run(self.texts, rows) for rows in batches]
+        return {name: statistics.mean(each[name] for each in measured) for name in measured[0]}
+
+
+class RecurrentLayer:
+    """An embedding and a recurrent layer, with a new model's weights."""
+
+    def __init__(self, cell: str, embedding: int, hidden: int) -> None:
+        config = replace(CELLS[cell], embedding_size=embedding, hidden_size=hidden)
+        self.kind = config.kind
+        parameters = TextModel.initialize(config, seed=0).parameters
+        self.table = parameters["embedding.weight"]
+        self.weights = ops.RecurrentWeights(
+            parameters["recurrent.kernel"],
+            parameters["recurrent.recurrent_kernel"],
+            parameters["recurrent.bias"],
+            parameters.get("recurrent.recurrent_bias"),
+        )
+        self.tape = ops.RecurrentTape()
+
+    def run(self, texts: TokenizedTexts, rows: np.ndarray) -> dict[str, float]:
+        """One batch forward and backward: milliseconds, and what there was to do."""
+        embedding, columns = self.weights.kernel.shape
+        hidden = len(self.weights.recurrent_kernel)
+        d_last = np.random.default_rng(1).standard_normal((len(rows), hidden), np.float32)
+        times = [time.perf_counter()]
+        batch = ops.pack(
+            texts, rows, max_length=MAX_LENGTH, masked=False, vocabulary_size=VOCABULARY
+        )
+        times.append(time.perf_counter())
+        inputs = ops.gather_rows(self.table, batch.words)
+        ops.recurrent_forward(self.kind, batch, inputs, self.weights, tape=self.tape)
+        times.append(time.perf_counter())
+        ops.recurrent_backward(self.tape, d_last)
+        times.append(time.perf_counter())
+        milliseconds = dict(zip(PARTS, np.diff(times) * 1e3, strict=True))
+        multiplied = len(batch.words) * embedding + batch.total_positions * hidden
+        gflop = 2e-9 * multiplied * columns
+        return {
+            **milliseconds,
+            "words": len(batch.words),
+            "positions": batch.total_positions,
+            "forward_gflop": gflop,
+            "backward_gflop": 2 * gflop,  # one gradient of inputs and states, one of weights
+        }
+
+
+class Blas:
+    """The machine's peak, as far as NumPy's BLAS reaches it.
+
+    A process for each number of threads, because BLAS reads that number once, at its start.
+    """
+
+    def __init__(self) -> None:
+        shape = (2, BLAS_SIZE, BLAS_SIZE)
+        # Not zeros: they take less power, and so allow a higher clock.
+        self.a, self.b = np.random.default_rng(0).standard_normal(shape, np.float32)
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "describe":
+            found = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            return {"blas": f"{found['name']} {found['version']}"}
+        begun = time.perf_counter()
+        self.a @ self.b
+        seconds = time.perf_counter() - begun
+        time.sleep(0.1)  # until its threads sleep too
+        return {"gflops": 2e-9 * BLAS_SIZE**3 / seconds}
+
+
+# --- the side that asks ----------------------------------------------------------------------
+
+
+def measure(
+    sides: dict[str, Peer], blas: Peer, case: dict[str, Any], rounds: int
+) -> dict[str, Any]:
+    """All sides and BLAS in turns, every other round in the opposite order."""
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    peak = []
+    for i in range(rounds):
+        for side in list(sides)[:: 1 if i % 2 == 0 else -1]:
+            before = busy_seconds()
+            answer = sides[side].ask(do="round", case=case)
+            used = answer.pop("cpu_done") - answer.pop("cpu_began")
+            answer["others_cpu_seconds"] = busy_seconds() - before - used
+            found[side].append(answer)
+        peak.append(blas.ask(do="multiply")["gflops"])
+    return {**case, "rounds": found, "blas_gflops": peak}
+
+
+def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians by case and side, and the best that BLAS did on each number of threads."""
+    peaks: dict[int, float] = {}
+    for run in runs:
+        peaks[run["threads"]] = max(peaks.get(run["threads"], 0.0), *run["blas_gflops"])
+    layer = {}
+    for run in runs:
+        sizes = f"{run['embedding']}/{run['hidden']}"
+        name = f"{run['cell']} {sizes}, {run['isa']}, {run['threads']} threads"
+        for side, rounds in run["rounds"].items():
+            figures: dict[str, Any] = {part: spread(one[part] for one in rounds) for part in PARTS}
+            for way in ("forward", "backward"):
+                gflops = rounds[0][f"{way}_gflop"] / figures[f"{way}_ms"]["median"] * 1e3
+                figures[f"{way}_gflops"] = gflops
+                figures[f"{way}_share_of_peak"] = gflops / peaks[run["threads"]]
+            if side != "this":
+                pairs = zip(run["rounds"]["this"], rounds, strict=True)
+                figures["this_to_it"] = spread(layer_ms(a) / layer_ms(b) for a, b in pairs)
+            layer[name if side == "this" else f"{name}, {side}"] = figures
+    return {"layer": layer, "peak_gflops": {str(threads): peak for threads, peak in peaks.items()}}
+
+
+def layer_ms(answer: dict[str, Any]) -> float:
+    return float(answer["forward_ms"] + answer["backward_ms"])
+
+
+def describe(name: str, figures: dict[str, Any]) -> str:
+    parts = [f"{name}: pack {figures['pack_ms']['median']:.2f} ms"]
+    for way in ("forward", "backward"):
+        ms = figures[f"{way}_ms"]
+        parts.append(
+            f"{way} {ms['median']:.2f} ms ({ms['min']:.2f} to {ms['max']:.2f}), "
+            f"{figures[f'{way}_gflops']:.0f} GFLOP/s, "
+            f"{figures[f'{way}_share_of_peak']:.0%} of peak"
+        )
+    if ratio := figures.get("this_to_it"):
+        parts.append(
+            f"this takes {ratio['median']:.3f} of its time ({ratio['min']:.3f} to "
+            f"{ratio['max']:.3f})"
+        )
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    main()
