@@ -68,7 +68,7 @@ def main() -> None:
         settings={
             "cell": job.model.config.kind,
             "texts": len(job.examples),
-            "test_texts": len(job.test) if options.score else 0,
+            "test_texts": len(job.test or ()),
             "whole_epoch": options.batches is None,
             "seed": options.seed,
             "tidegate": ops.machine_info(),
@@ -163,23 +163,19 @@ class Job:
         length = self.model.config.max_length
         empty = LabeledSet(TokenizedTexts.from_rows([]), np.zeros(0, np.int32))
         test = self.test or empty
-        np.savez(
-            path,
-            ids=padded(self.examples.texts, length),
-            targets=self.examples.targets.astype(np.float32),
-            test_ids=padded(test.texts, length),
-            test_targets=test.targets,
-            # The orders that tidegate.training draws.
-            orders=np.stack(
-                [
-                    initializers.permutation(
-                        self.seed, f"shuffle epoch {epoch + 1}", len(self.examples)
-                    )
-                    for epoch in range(self.runs)
-                ]
-            ),
+        orders = [  # those that tidegate.training draws
+            initializers.permutation(self.seed, f"shuffle epoch {epoch + 1}", len(self.examples))
+            for epoch in range(self.runs)
+        ]
+        arrays: dict[str, Any] = {
+            "ids": padded(self.examples.texts, length),
+            "targets": self.examples.targets.astype(np.float32),
+            "test_ids": padded(test.texts, length),
+            "test_targets": test.targets,
+            "orders": np.stack(orders),
             **{f"initial/{name}": value for name, value in self.model.parameters.items()},
-        )
+        }
+        np.savez(path, **arrays)
 
     def train(self) -> dict[str, Any]:
         begun = time.perf_counter()

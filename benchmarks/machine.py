@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# Read at once, because later the load is the benchmark's own.
+_LOAD = os.getloadavg() if hasattr(os, "getloadavg") else ()
 
 
 def usable_cores() -> int:
@@ -26,7 +28,7 @@ def usable_cores() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, system. ``load_average`` tells whether others were at work."""
+    """Processor, cores, memory, system, and how many processes were at work at the start."""
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": usable_cores(),
@@ -36,8 +38,8 @@ def machine() -> dict[str, Any]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         facts["memory_gb"] = round(memory / 1e9, 1)
-    if hasattr(os, "getloadavg"):
-        facts["load_average"] = [round(value, 2) for value in os.getloadavg()]
+    if _LOAD:
+        facts["load_average"] = [round(value, 2) for value in _LOAD]
     return facts
 
 

@@ -38,7 +38,7 @@ def main() -> None:
             "tidegate --help": [tidegate, "--help"],
             "tidegate predict": [tidegate, "predict", str(model), TEXT],
         }
-        runs = []
+        runs: list[dict[str, Any]] = []
         for turn in range(options.runs + 1):
             for name, command in commands.items():
                 finished = run(command)

@@ -35,9 +35,8 @@ def test_python_snippet_runs_and_learns(
 
 def test_own_texts_commands_run(tmp_path: Path) -> None:
     rows = ["text,label"]
-    rows += [
-        f"{a} film {i},{b}" for i in range(20) for a, b in (("lovely", "good"), ("dull", "bad"))
-    ]
+    pairs = (("what a lovely film", "good"), ("the plot is a dull mess", "bad"))
+    rows += [f"{text} {i},{label}" for i in range(20) for text, label in pairs]
     table = "\n".join(rows) + "\n"
     (tmp_path / "reviews.csv").write_text(table, encoding="utf-8")
     (tmp_path / "held_out.csv").write_text(table, encoding="utf-8")
@@ -47,9 +46,9 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
     outputs = []
     for line in block.strip().splitlines():
         command = line.replace("tidegate ", f"{shlex.quote(sys.executable)} -m tidegate ")
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S602
             command,
-            shell=True,  # noqa: S602 (our own file; a pipe is one of the commands)
+            shell=True,  # our own file, and a pipe is one of the commands
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def run_kernels(case: Case, problem: Problem) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def expected_of(case: Case) -> dict[str, Any]:
     """The same from the reference, computed once for all instruction sets."""
     problem = make_problem(case)
@@ -303,6 +303,31 @@ def cases(draw: st.DrawFn) -> Case:
 @given(case=cases())
 def test_any_shape_equals_the_reference(isa: str, case: Case) -> None:
     assert_all_close(run_kernels(case, make_problem(case)), expected_of(case))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_saturated_gates_equal_the_reference(isa: str, kind: Kind, masked: bool) -> None:
+    """Sums up to 10,000 in all combinations: nothing overflows, and no slope changes its sign."""
+    case = Case(kind, masked=masked, d_outputs=True, hidden=81, inputs=4)
+    problem = make_problem(case)
+    levels = np.array([-1e4, -100, -87.5, -60, -44, -20, 0, 20, 44, 60, 87.5, 100, 1e4])
+    generator = np.random.default_rng(9)
+    bias = generator.choice(levels, problem.weights.bias.shape).astype(np.float32)
+    problem = replace(problem, weights=replace(problem.weights, bias=bias))
+    outputs, last, tape = reference.recurrent_forward(
+        kind, problem.batch, problem.inputs, problem.weights
+    )
+    d_last, d_outputs = problem.d_last, problem.d_outputs
+    assert d_last is not None
+    expected = named_gradients(reference.recurrent_backward(kind, tape, d_last, d_outputs))
+    found = run_kernels(case, problem)
+    for name, values in {"outputs": outputs, "last": last, **expected}.items():
+        assert_close(found[name], values, name)
+    for name, values in tape.gates.items():
+        if kind != "rnn":
+            assert_close(found[f"gate {name}"], values, name)
+            assert np.abs(found[f"gate {name}"]).max() <= 1
 
 
 def test_a_used_tape_gives_the_same_as_a_new_one(isa: str) -> None:
@@ -932,7 +957,7 @@ def test_occurrence_offsets_whose_differences_overflow() -> None:
         index=np.zeros_like(rows.index),
         occurrence_offsets=int32(0, 2**31 - 1, -5, 12),
     )
-    with pytest.raises(ShapeError, match="batch.occurrence_offsets must rise"):
+    with pytest.raises(ShapeError, match=r"batch\.occurrence_offsets must rise"):
         # Wrong also in what is checked later, so that no kernel is reached either way.
         forward_with(batch=bad, inputs=float32(1, 1))
 
@@ -950,7 +975,7 @@ def test_occurrences_that_do_not_belong_to_their_word() -> None:
     assert rows.index[rows.occurrences[0]] != rows.index[rows.occurrences[-1]]
     swapped = rows.occurrences.copy()
     swapped[[0, -1]] = swapped[[-1, 0]]
-    with pytest.raises(ShapeError, match="batch.occurrences"):
+    with pytest.raises(ShapeError, match=r"batch\.occurrences"):
         forward_with(batch=replace(rows, occurrences=swapped))
 
 
@@ -1206,7 +1231,7 @@ def test_refused_steps_change_nothing() -> None:
 
 def test_unknown_instruction_sets_are_refused_and_change_nothing() -> None:
     before = ops.isa()
-    with pytest.raises(ConfigError, match="TIDEGATE_ISA='avx3' is not one of .*scalar"):
+    with pytest.raises(ConfigError, match=r"TIDEGATE_ISA='avx3' is not one of .*scalar"):
         ops.use_isa("avx3")
     with pytest.raises(ConfigError, match="did you mean 'scalar'"):
         ops.use_isa("scaler")

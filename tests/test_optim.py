@@ -105,7 +105,8 @@ def test_gaps_of_thousands_of_steps_change_no_bit(isa: str, width: int) -> None:
     assert deferred.last_step["table"][[0, 1, 2, 7, 9]].tolist() == [1_400, 5, 2_600, 1_400, 0]
     deferred.finish()
     assert_same_bits(deferred, dense)
-    assert np.abs(dense.first["table"][1]).max() == 0  # it did fade
+    # It did fade, to the smallest numbers that a product with 0.1 does not flush.
+    assert np.abs(dense.first["table"][1]).max() < 2e-37
 
 
 def test_when_rows_catch_up_changes_no_bit(isa: str) -> None:

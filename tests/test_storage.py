@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tidegate import storage
+from tidegate.atomic import check_writable
 from tidegate.errors import ConfigError, ModelFileError, OutputError, ShapeError
-from tidegate.storage import check_writable, file_sha256, read_tensors, write_tensors
+from tidegate.storage import file_sha256, read_tensors, write_tensors
 
 DTYPES = ("float32", "float16", "int64", "int32", "uint8", "int8")
 NAMES = st.text(max_size=8).filter(lambda name: name != "__metadata__")
@@ -594,7 +595,8 @@ def test_data_is_synced_before_and_folder_after_the_rename(
 WRITE_UNDER_A_LIMIT = """
 import pathlib, resource, sys, numpy as np
 from tidegate.errors import OutputError
-from tidegate.storage import check_writable, write_tensors
+from tidegate.atomic import check_writable
+from tidegate.storage import write_tensors
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 path = pathlib.Path(sys.argv[1])
 tensors = {"t": np.ones(99_999, np.int8)}

@@ -66,7 +66,7 @@ def test_sigmoid_is_within_3_ulp(isa: str, sample: Any) -> None:
     worst = int(ulps(y, exact_sigmoid(x)).argmax())
     assert ulps(y, exact_sigmoid(x))[worst] <= 3, (x[worst], y[worst])
     assert y.min() >= 0
-    assert y.max() == 1
+    assert y.max() <= 1
 
 
 def test_sigmoid_far_below_zero_is_as_good_as_zero(isa: str) -> None:

@@ -108,7 +108,11 @@ class Lecture:
         )
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        actions = {"warm_up": self.warm_up, "train": self.train, "score": self.score}
+        actions: dict[str, Any] = {
+            "warm_up": self.warm_up,
+            "train": self.train,
+            "score": self.score,
+        }
         answer = actions[request.pop("do")](**request)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {**answer, "peak_mb": peak * 1024 / 1e6}

@@ -57,7 +57,7 @@ class TrainingError(TidegateError, RuntimeError):
     """Training can't go on, for example because the loss is not finite."""
 
 
-class TrainingInterrupted(TrainingError):
+class TrainingInterrupted(TrainingError):  # noqa: N818 (no fault: the user's wish)
     """The user stopped the training; the last step was finished and saved."""
 
 

@@ -57,10 +57,10 @@ class TextClassifier:
     numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
     masked: whether padding is left out (the lecture reads it). epochs: times that every text is
     seen; None for 3 to 20, the more the fewer texts there are (see ``epochs_for``). batch_size,
-    learning_rate, clip_norm: of the training with Adam. validation_fraction: share of the texts held out to
-    validate each epoch, 0 for none. random_state: the seed; the same seed, data and machine give
-    the same model, bit for bit, on any number of threads. threads: how many to use, None for what
-    TIDEGATE_THREADS says or one for each core.
+    learning_rate, clip_norm: of the training with Adam. validation_fraction: share of the texts
+    held out to validate each epoch, 0 for none. random_state: the seed; the same seed, data and
+    machine give the same model, bit for bit, on any number of threads. threads: how many to use,
+    None for what TIDEGATE_THREADS says or one for each core.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
     are not stored in model files), tokenizer_ and model_.
@@ -158,16 +158,15 @@ class TextClassifier:
         ``checkpoint`` is a file that keeps the run; ``resume`` goes on from it if it is there.
         Arguments are checked when the first result is asked for.
         """
-        config = self._model_config(classes=2)
-        # Bad options show before the work begins.
-        self._train_config(epochs=1 if self.epochs is None else self.epochs)
+        self.check()
         self._use_threads()
         listed = _listed_texts(texts)
         classes, targets = _encode_labels(labels, len(listed))
-        config = replace(config, classes=len(classes))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
         # A small corpus has fewer words than there are ids.
-        config = replace(config, vocabulary_size=tokenizer.vocabulary.size)
+        config = replace(
+            self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
+        )
         encoded = tokenizer.encode_all(listed, self.max_length)
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
@@ -191,6 +190,14 @@ class TextClassifier:
         self.tokenizer_ = tokenizer
         self.model_ = model
         self.history_ = history
+
+    def check(self) -> None:
+        """Raise ConfigError for a bad option; ``fit`` does it before all else."""
+        self._model_config(classes=2)
+        self._train_config(epochs=1 if self.epochs is None else self.epochs)
+        self.split(0)
+        if self.threads is not None:
+            check_whole("threads", self.threads, 1, ops.MAX_THREADS)
 
     def split(self, texts: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Which of ``texts`` rows train and which validate: the last share of a shuffle."""

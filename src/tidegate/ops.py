@@ -25,6 +25,7 @@ from tidegate.reference import GATES, KINDS, Kind, RecurrentGradients, Recurrent
 __all__ = [
     "GATES",
     "KINDS",
+    "MAX_THREADS",
     "AdamSettings",
     "Kind",
     "RecurrentGradients",
@@ -55,6 +56,8 @@ __all__ = [
 Float32 = npt.NDArray[np.float32]
 
 # --- the machine -----------------------------------------------------------------------------
+
+MAX_THREADS: int = _kernels.MAX_THREADS
 
 
 def available_isas() -> tuple[str, ...]:

@@ -10,9 +10,7 @@ The checksum is SHA-256 over the header without it, then each tensor's name, dty
 bytes in the order of names. So it is about content, not about where the bytes lie.
 
 Reading takes the file for hostile: nothing is allocated before sizes were checked, and
-everything that is wrong is one ModelFileError. Writing is atomic: a temporary file in the
-same folder, flushed to disk, then renamed. A process killed in between leaves at worst a
-hidden ``.tidegate-*.tmp`` beside an untouched old file.
+everything that is wrong is one ModelFileError. Writing is atomic (see ``atomic``).
 """
 
 from __future__ import annotations
@@ -22,10 +20,8 @@ import hashlib
 import json
 import os
 import reprlib
-import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -33,7 +29,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tidegate.errors import ConfigError, ModelFileError, OutputError, ShapeError
+from tidegate import atomic
+from tidegate.errors import ConfigError, ModelFileError, ShapeError
 
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 4 << 20  # parsed JSON takes some twenty times its text
@@ -49,16 +46,6 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _DAMAGED = "copy or download it again, or train it anew"
 _FOREIGN = "give a file that tidegate saved"
 
-_MENDS = {
-    errno.ENOSPC: "free some space or choose another disk",
-    errno.EDQUOT: "free some space or choose another disk",
-    errno.EFBIG: "raise the limit on file sizes or choose another disk",
-    errno.ENOENT: "create the folder first or choose another one",
-    errno.ENOTDIR: "choose a path whose folders are folders",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EISDIR: "add a file name to it",
-}
-
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, JSON]) -> str:
     """Write a file atomically and return the SHA-256 of its bytes in hexadecimal.
@@ -72,13 +59,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping
     replaced hands on its permissions.
     """
     data = _serialize(tensors, header)
-    with _reporting(path), _temporary_beside(path) as (target, temporary, file):
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
-        temporary.replace(target)
-        _sync_folder(target.parent)
+    atomic.write(path, [data])
     return hashlib.sha256(data).hexdigest()
 
 
@@ -103,18 +84,6 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise _unreadable(
             path, "does not fit into memory", "free some memory or use a larger machine"
         ) from error
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError if a file could not be written to ``path`` now; leave no trace.
-
-    For use before hours of work whose result goes there. A block is really written, so a full
-    disk is seen too.
-    """
-    with _reporting(path), _temporary_beside(path) as (_, _, file):
-        file.write(bytes(4096))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def file_sha256(path: Path) -> str:
@@ -349,59 +318,3 @@ def _check_entries(path: Path, entries: dict[str, Any]) -> int:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]  # it may quote the file
-
-
-# Writing
-
-
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    """Turn the system's refusals into OutputError."""
-    try:
-        yield
-    except ValueError as error:  # a NUL in the path
-        raise OutputError(f"can't write {str(path)!r}: {error}; choose another name") from error
-    except OSError as error:
-        mend = _MENDS.get(error.errno or 0, "choose a path that you may write to")
-        raise OutputError(f"can't write {str(path)!r}: {_reason(error)}; {mend}") from error
-
-
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[tuple[Path, Path, BinaryIO]]:
-    """The file that ``path`` means, and a new one in its folder, which is gone afterwards."""
-    target = Path(os.path.realpath(path))  # renaming onto a link would replace the link
-    mode = None
-    with suppress(FileNotFoundError):
-        mode = target.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise OSError(errno.EISDIR, "Is a directory")
-        if not stat.S_ISREG(mode):  # a rename would put a file in the place of /dev/null
-            raise OSError(errno.EINVAL, "Not a regular file")
-        if not os.access(target, os.W_OK):  # a rename would not mind
-            raise OSError(errno.EACCES, "The file is read-only")
-    # Short and its own, so that it fits wherever the target's name does.
-    temporary = target.parent / f".tidegate-{secrets.token_hex(8)}.tmp"
-    # Not tempfile: that would give 0600, where the system applies the user's umask here.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:
-                with suppress(OSError):  # some file systems have no permissions
-                    temporary.chmod(stat.S_IMODE(mode))
-            yield target, temporary, file
-    finally:
-        with suppress(OSError):  # renamed
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last. The file is in place already, so a refusal is no failure."""
-    if os.name == "nt":
-        return  # folders can't be opened there
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

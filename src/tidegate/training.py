@@ -165,13 +165,16 @@ def train_steps(
     saved_at = time.monotonic()
     with _held_interrupts(checkpoint is not None) as interrupted:
         for event in run.events():
+            # Read once: a signal that comes while the caller holds the event has to wait until the
+            # next step, which will then be saved.
+            stop = interrupted.is_set()
             if checkpoint is not None:
                 due = time.monotonic() - saved_at >= checkpoint_seconds
-                if due or interrupted.is_set() or isinstance(event, EpochResult):
+                if due or stop or isinstance(event, EpochResult):
                     run.save(checkpoint)
                     saved_at = time.monotonic()
             yield event
-            if interrupted.is_set():
+            if stop:
                 done = run.progress
                 raise TrainingInterrupted(
                     f"stopped in epoch {done.epoch} after step {done.step}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.errors import DataError
 
@@ -36,7 +37,7 @@ def evaluate(
 
     started = time.perf_counter()
     if report is not None:
-        storage.check_writable(report)
+        atomic.check_writable(report)
     classifier = TextClassifier.load(model)
     dataset = datasets.load(
         source,

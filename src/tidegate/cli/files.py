@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate import atomic
 from tidegate.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -36,13 +37,8 @@ def check_distinct(paths: Mapping[str, Path | None]) -> None:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write ``report`` as JSON for people and programs alike. Raises OutputError."""
-    from tidegate.storage import _reporting, _temporary_beside
-
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with _reporting(path), _temporary_beside(path) as (target, temporary, file):
-        file.write(text.encode())
-        file.close()
-        temporary.replace(target)
+    atomic.write(path, [text.encode()])
 
 
 def machine() -> dict[str, str | int]:

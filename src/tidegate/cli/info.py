@@ -61,7 +61,7 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
         ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}"),
         (
             "training",
-            f"{classifier.epochs} epochs, batches of {classifier.batch_size}, learning rate "
+            f"{len(facts['history'])} epochs, batches of {classifier.batch_size}, learning rate "
             f"{classifier.learning_rate}, clip norm {classifier.clip_norm or 'none'}, "
             f"validation {classifier.validation_fraction}, seed {classifier.random_state}",
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.cli.lines import BLOCK_LINES, Stream, text_blocks
 from tidegate.errors import ConfigError, DataError, OutputError
@@ -184,7 +185,7 @@ def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> No
 
 def _classify_table(model: Path, source: Path, output: Path, text_column: str | None) -> None:
     """Write the table in ``source`` to ``output``, with its labels and their probabilities."""
-    from tidegate import data, storage
+    from tidegate import data
     from tidegate.data.tables import READABLE
     from tidegate.estimator import TextClassifier
 
@@ -193,7 +194,7 @@ def _classify_table(model: Path, source: Path, output: Path, text_column: str | 
             f"--output {str(output)!r} is not one of {', '.join(READABLE)}; choose one of these"
         )
     files.check_distinct({"MODEL": model, "--input": source, "--output": output})
-    storage.check_writable(output)
+    atomic.check_writable(output)
     classifier = TextClassifier.load(model)
     table = data.read_texts(source, text_column=text_column)
     labels: list[object] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
 from dataclasses import asdict
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.cli.progress import follow
-from tidegate.errors import DataError
 
 if TYPE_CHECKING:
     from tidegate.data import Dataset
@@ -177,7 +176,7 @@ def train(
     if preset is None:
         preset = "lecture" if source == "imdb" else "default"
     classifier = TextClassifier.from_preset(preset, **overrides)
-    _check_parameters(classifier)
+    classifier.check()  # now, and not after a download
     dataset = datasets.load(
         source,
         data=data,
@@ -222,8 +221,6 @@ def _check_files(
     resume: bool,
 ) -> None:
     """Refuse before the work begins what would fail, or destroy something, at its end."""
-    from tidegate import storage
-
     files.check_distinct(
         {"SOURCE": Path(source), "--output": output, "--checkpoint": checkpoint, "--report": report}
     )
@@ -236,14 +233,7 @@ def _check_files(
         )
     for path in (output, checkpoint, report):
         if path is not None:
-            storage.check_writable(path)
-
-
-def _check_parameters(classifier: TextClassifier) -> None:
-    """Raise ConfigError for a bad option now, and not after a download."""
-    with contextlib.suppress(DataError):  # no texts: the next complaint after the options'
-        next(classifier.fit_steps([], []))
-    classifier.split(0)
+            atomic.check_writable(path)
 
 
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:

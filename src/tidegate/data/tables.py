@@ -12,8 +12,6 @@ import difflib
 import itertools
 import json
 import math
-import os
-import secrets
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from tidegate import atomic
 from tidegate.data.dataset import LabeledTexts
 from tidegate.errors import DataError, OutputError, ShapeError
 
@@ -477,9 +476,9 @@ def write_predictions(
         ]
         for number, row in enumerate(table.rows)
     )
-    _replace(
-        path, _json_lines(names, rows) if kind in JSON_LINES else _delimited(kind, names, rows)
-    )
+    lines = _json_lines(names, rows) if kind in JSON_LINES else _delimited(kind, names, rows)
+    # Half a surrogate pair, which JSON can hold, becomes JSON's own escape for it.
+    atomic.write(path, (line.encode(errors="backslashreplace") for line in lines))
 
 
 def _plain(value: object) -> object:
@@ -514,27 +513,3 @@ def _cell(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None or value is ABSENT else json.dumps(value, ensure_ascii=False)
-
-
-def _replace(path: Path, pieces: Iterable[str]) -> None:
-    """Write ``pieces`` to ``path`` as UTF-8, whole or not at all."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".tidegate-{secrets.token_hex(6)}")
-    try:
-        try:
-            # half a surrogate pair, which JSON can hold, becomes JSON's own escape for it
-            with open(
-                temporary, "x", encoding="utf-8", errors="backslashreplace", newline=""
-            ) as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{str(path)!r} can't be written ({error.strerror or error}): give another path by "
-            "--output"
-        ) from error
