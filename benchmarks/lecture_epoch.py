@@ -255,6 +255,10 @@ def summarize(pairs: list[dict[str, Any]]) -> dict[str, Any]:
         "tidegate_s": spread(pair["tidegate"]["seconds"] for pair in pairs),
         "keras_s": spread(pair["keras"]["seconds"] for pair in pairs),
         "ratio": spread(pair["ratio"] for pair in pairs),
+        # Of all threads, waiting ones included; less sensitive to other processes than seconds.
+        "cpu_ratio": spread(
+            pair["keras"]["cpu_seconds"] / pair["tidegate"]["cpu_seconds"] for pair in pairs
+        ),
     }
 
 

@@ -243,11 +243,17 @@ void adam_dense(Out<float, 1> parameter, In<float, 1> gradient, Out<float, 1> fi
   });
 }
 
-// Brings the given rows (all when null) up to date with `step`, and copies them into `gathered`.
+// Rows of a table lie far apart: those of a few words ahead are fetched while one is worked on.
+constexpr long kRowsAhead = 3;
+
+void fetch_row(const float* row, long width) {
+  for (long i = 0; i < width; i += kPanel) __builtin_prefetch(row + i);
+}
+
+// Brings the given rows (all when null) up to date with `step`.
 void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> second,
                    Out<int64_t, 1> last_step, MaybeIn<int32_t, 1> words, In<float, 1> rates,
-                   long step, float beta_1, float beta_2, float epsilon,
-                   MaybeOut<float, 2> gathered) {
+                   long step, float beta_1, float beta_2, float epsilon) {
   const Kernels& kernels = active();
   nb::gil_scoped_release unlocked;
   const AdamArgs args = {beta_1, beta_2, epsilon, 1.0f, rates.data()};
@@ -257,14 +263,17 @@ void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> s
     const long end = (task + 1) * kRowsPerTask < rows ? (task + 1) * kRowsPerTask : rows;
     for (long i = task * kRowsPerTask; i < end; ++i) {
       const long row = words ? words->data()[i] : i;
+      if (words && i + kRowsAhead < end) {
+        const long ahead = words->data()[i + kRowsAhead];
+        fetch_row(parameter.data() + ahead * width, width);
+        fetch_row(first.data() + ahead * width, width);
+        fetch_row(second.data() + ahead * width, width);
+      }
       if (last_step.data()[row] < step) {
         kernels.adam_replay(args, parameter.data() + row * width, first.data() + row * width,
                             second.data() + row * width, width, last_step.data()[row], step);
         last_step.data()[row] = step;
       }
-      if (gathered)
-        std::memcpy(gathered->data() + i * width, parameter.data() + row * width,
-                    sizeof(float) * width);
     }
   });
 }
@@ -283,6 +292,12 @@ void adam_rows(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> secon
     const long end = (task + 1) * kRowsPerTask < rows ? (task + 1) * kRowsPerTask : rows;
     for (long i = task * kRowsPerTask; i < end; ++i) {
       const long row = words.data()[i];
+      if (i + kRowsAhead < end) {
+        const long ahead = words.data()[i + kRowsAhead];
+        fetch_row(parameter.data() + ahead * width, width);
+        fetch_row(first.data() + ahead * width, width);
+        fetch_row(second.data() + ahead * width, width);
+      }
       kernels.adam(args, parameter.data() + row * width, gradients.data() + i * width,
                    first.data() + row * width, second.data() + row * width, width, step);
       last_step.data()[row] = step;

@@ -279,7 +279,7 @@ def test_gradients_equal_finite_differences_of_the_reference(
     config = small(cell, reset, masked=masked, classes=classes, hidden_size=17)
     model = TextModel.initialize(config, 0)
     generator = np.random.default_rng(1)
-    for name, values in model.parameters.items():
+    for values in model.parameters.values():
         values += generator.normal(0, 0.2, values.shape).astype(np.float32)
     texts, targets = make_texts(6, seed=2), generator.integers(0, classes, 6).astype(np.int32)
     batch = model.pack(texts, range(6))
@@ -291,17 +291,17 @@ def test_gradients_equal_finite_differences_of_the_reference(
 
     wide = {name: values.astype(np.float64) for name, values in model.parameters.items()}
     assert loss == pytest.approx(reference_loss(model, wide, texts, targets), rel=1e-6)
-    for name, values in wide.items():
+    for name, parameter in wide.items():
         gradient = gradients[name]
+        full = np.zeros(parameter.shape)
         if isinstance(gradient, RowGradients):
             assert sorted(gradient.rows.tolist()) == sorted(batch.words.tolist())
-            full = np.zeros(values.shape)
             full[gradient.rows] = gradient.values
         else:
-            full = gradient.astype(np.float64)
+            full[...] = gradient
         scale = np.abs(full).max()
         assert scale > 1e-4, name
-        flat = values.reshape(-1)
+        flat = parameter.reshape(-1)
         for place in generator.permutation(flat.size)[:12]:
             kept, width, found = flat[place], 1e-4, []
             for sign in (1, -1):
@@ -415,7 +415,7 @@ def test_probabilities_by_hand() -> None:
     two = TextModel.initialize(small(), 0)
     logits = np.array([[0.0], [np.log(3)], [1e4], [-1e4]], np.float32)
     np.testing.assert_allclose(
-        two.probabilities(logits), [[0.5, 0.5], [0.25, 0.75], [0, 1], [1, 0]], rtol=1e-6
+        two.probabilities(logits), [[0.5, 0.5], [0.25, 0.75], [0.0, 1.0], [1.0, 0.0]], rtol=1e-6
     )
     three = TextModel.initialize(small(classes=3), 0)
     logits = np.log(np.array([[1, 2, 5], [1, 1, 1]], np.float32)) + np.float32(50)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -87,7 +86,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[Path, Path, BinaryIO]]:
         if not os.access(target, os.W_OK):  # a rename would not mind
             raise OSError(errno.EACCES, "The file is read-only")
     # Short and its own, so that it fits wherever the target's name does.
-    temporary = target.parent / f".tidegate-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f".tidegate-{os.urandom(8).hex()}.tmp"
     # Not tempfile: that would give 0600, where the system applies the user's umask here.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)

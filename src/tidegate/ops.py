@@ -533,7 +533,6 @@ def adam_catch_up(
         settings.beta_1,
         settings.beta_2,
         settings.epsilon,
-        None,
     )
 
 

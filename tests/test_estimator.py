@@ -1,0 +1,787 @@
+"""TextClassifier: labels, predictions, the model file and scikit-learn's contract."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import math
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tidegate
+from tidegate import TextClassifier, initializers, ops, storage
+from tidegate.errors import ConfigError, DataError, ModelFileError, NotFittedError, TrainingError
+from tidegate.estimator import PRESETS
+from tidegate.training import EpochResult, StepResult
+
+GOOD = ["lovely", "great", "charming", "fine"]
+BAD = ["awful", "dull", "boring", "bad"]
+NOISE = ["the", "film", "was", "a", "plot", "and", "actors", "of", "it", "scene"]
+
+OPTIONS: dict[str, Any] = {
+    "embedding_size": 7,
+    "hidden_size": 9,
+    "max_length": 12,
+    "epochs": 6,
+    "batch_size": 16,
+    "learning_rate": 0.02,
+}
+
+
+def reviews(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    generator = np.random.default_rng(seed)
+    texts, labels = [], []
+    for _ in range(count):
+        good = bool(generator.integers(2))
+        words = generator.choice(NOISE, generator.integers(2, 9)).tolist()
+        words.insert(
+            int(generator.integers(len(words))), str(generator.choice(GOOD if good else BAD))
+        )
+        texts.append(" ".join(words))
+        labels.append("pos" if good else "neg")
+    return texts, labels
+
+
+TEXTS, LABELS = reviews(200)
+HELD_OUT, HELD_OUT_LABELS = reviews(60, seed=1)
+
+
+def make(**changed: Any) -> TextClassifier:
+    return TextClassifier(**{**OPTIONS, **changed})
+
+
+@pytest.fixture(autouse=True)
+def one_thread(restored_threads: None) -> None:
+    """Models so small that more threads would only wait for each other."""
+    ops.set_threads(1)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> TextClassifier:
+    """For tests that change nothing of it."""
+    return make().fit(TEXTS, LABELS)
+
+
+@pytest.fixture(scope="module")
+def three() -> TextClassifier:
+    texts = [
+        f"{word} film {number % 7}" for number in range(90) for word in ("red", "green", "blue")
+    ]
+    labels = ["r", "g", "b"] * 90
+    return make(epochs=5, validation_fraction=0.1).fit(texts, labels)
+
+
+# --- fitting and labels ------------------------------------------------------------------------
+
+
+def test_it_learns_and_says_so(fitted: TextClassifier) -> None:
+    assert fitted.score(HELD_OUT, HELD_OUT_LABELS) > 0.95
+    assert fitted.predict(["a lovely film", "the plot was awful"]).tolist() == ["pos", "neg"]
+    assert len(fitted.history_) == 6
+    last = fitted.history_[-1]
+    assert last.epoch == 6
+    assert last.accuracy > 0.95
+    assert last.val_accuracy is not None
+    assert last.val_accuracy > 0.95
+
+
+def test_fit_returns_the_classifier() -> None:
+    classifier = make(epochs=1)
+    assert classifier.fit(TEXTS, LABELS) is classifier
+
+
+def test_fit_steps_yields_every_step_and_epoch(fitted: TextClassifier) -> None:
+    classifier = make()
+    events = list(classifier.fit_steps(TEXTS, LABELS))
+    kinds = [type(event) for event in events]
+    assert kinds == ([StepResult] * 10 + [EpochResult]) * 6  # 160 texts by 16
+    assert [event for event in events if isinstance(event, EpochResult)] == classifier.history_
+    np.testing.assert_array_equal(
+        classifier.predict_proba(HELD_OUT), fitted.predict_proba(HELD_OUT)
+    )
+
+
+def test_a_run_that_was_not_exhausted_leaves_it_unfitted() -> None:
+    classifier = make()
+    steps = classifier.fit_steps(TEXTS, LABELS)
+    next(steps)
+    with pytest.raises(NotFittedError):
+        classifier.predict(TEXTS)
+
+
+def as_labels(kind: Callable[[bool], Any]) -> list[Any]:
+    return [kind(label == "pos") for label in LABELS]
+
+
+LABEL_TYPES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
+    "str": (lambda: LABELS, ["neg", "pos"]),
+    "int": (lambda: as_labels(lambda pos: -3 if pos else 12), [-3, 12]),
+    "bool": (lambda: as_labels(bool), [False, True]),
+    "float": (lambda: as_labels(lambda pos: 0.5 if pos else 4.25), [0.5, 4.25]),
+    "array of str": (lambda: np.array(LABELS), ["neg", "pos"]),
+    "array of objects": (lambda: np.array(LABELS, object), ["neg", "pos"]),
+    "array of int8": (lambda: np.array(as_labels(int), np.int8), [0, 1]),
+    "array of uint64": (
+        lambda: np.array(as_labels(lambda pos: 2**64 - 1 if pos else 5), np.uint64),
+        [5, 2**64 - 1],
+    ),
+    "array of bool": (lambda: np.array(as_labels(bool)), [False, True]),
+    "array of float32": (lambda: np.array(as_labels(float), np.float32), [0.0, 1.0]),
+    "NumPy scalars": (lambda: [np.int32(value) for value in as_labels(int)], [0, 1]),
+    "tuple": (lambda: tuple(LABELS), ["neg", "pos"]),
+    "generator": (lambda: (label for label in LABELS), ["neg", "pos"]),
+    "not ASCII": (lambda: as_labels(lambda pos: "süß" if pos else "😡"), ["süß", "😡"]),
+    "empty str": (lambda: as_labels(lambda pos: "pos" if pos else ""), ["", "pos"]),
+    "lone surrogate": (lambda: as_labels(lambda pos: "p" if pos else "\ud800"), ["p", "\ud800"]),
+}
+
+
+@pytest.mark.parametrize(("labels", "classes"), LABEL_TYPES.values(), ids=LABEL_TYPES)
+def test_labels_keep_their_type_and_order(
+    tmp_path: Path, labels: Callable[[], Any], classes: list[Any]
+) -> None:
+    classifier = make(epochs=4).fit(TEXTS, labels())
+    loaded_path = tmp_path / "model"
+    classifier.save(loaded_path)
+    for found in (classifier, TextClassifier.load(loaded_path)):
+        assert found.classes_.tolist() == classes
+        assert [type(label) for label in found.classes_.tolist()] == [type(c) for c in classes]
+        predicted = found.predict(HELD_OUT)
+        assert predicted.dtype == found.classes_.dtype
+        assert set(predicted.tolist()) == set(classes)
+        assert found.score(TEXTS, labels()) > 0.9
+
+
+def test_texts_may_be_any_iterable(fitted: TextClassifier) -> None:
+    expected = fitted.predict_proba(HELD_OUT)
+    given: list[Any] = [
+        tuple(HELD_OUT),
+        iter(HELD_OUT),
+        np.array(HELD_OUT),
+        np.array(HELD_OUT, object),
+    ]
+    for texts in given:
+        np.testing.assert_array_equal(fitted.predict_proba(texts), expected)
+    classifier = make().fit((text for text in TEXTS), np.array(LABELS))
+    np.testing.assert_array_equal(classifier.predict_proba(HELD_OUT), expected)
+
+
+def test_several_classes(three: TextClassifier) -> None:
+    assert three.classes_.tolist() == ["b", "g", "r"]
+    assert three.predict(["blue film", "red film", "green film"]).tolist() == ["b", "r", "g"]
+    probabilities = three.predict_proba(["blue film", "red film"])
+    assert probabilities.shape == (2, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-15)
+    assert probabilities[0, 0] > 0.8
+    assert probabilities[1, 2] > 0.8
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_other_cells(tmp_path: Path, cell: str, masked: bool) -> None:
+    classifier = make(cell=cell, masked=masked).fit(TEXTS, LABELS)
+    assert classifier.score(HELD_OUT, HELD_OUT_LABELS) > 0.9
+    classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(
+        TextClassifier.load(tmp_path / "model").predict_proba(HELD_OUT),
+        classifier.predict_proba(HELD_OUT),
+    )
+
+
+def test_the_split_never_changes() -> None:
+    train, validation = TextClassifier().split(10)
+    assert train.tolist() == [6, 0, 8, 5, 2, 3, 4, 1]
+    assert validation.tolist() == [7, 9]
+    assert [len(part) for part in TextClassifier(validation_fraction=0).split(10)] == [10, 0]
+    assert [len(part) for part in TextClassifier(validation_fraction=0.99).split(10)] == [1, 9]
+    assert [len(part) for part in TextClassifier(validation_fraction=0.2).split(25_000)] == [
+        20_000,
+        5_000,
+    ]
+
+
+def test_epochs_follow_the_number_of_texts_unless_given() -> None:
+    classifier = TextClassifier()
+    # 400 steps of 64, rounded up, between 3 and 20: 800 texts are 13 steps, 4,000 are 63
+    found = [classifier.epochs_for(texts) for texts in (2, 1_000, 5_000, 25_000, 1_000_000)]
+    assert found == [20, 20, 7, 3, 3]
+    assert TextClassifier(epochs=5).epochs_for(2) == 5
+    assert TextClassifier.from_preset("lecture").epochs_for(2) == 3
+    small = make(epochs=None, batch_size=1).fit(TEXTS, LABELS)
+    assert len(small.history_) == 3  # 160 texts one by one
+
+
+def test_without_validation(tmp_path: Path) -> None:
+    classifier = make(epochs=1, validation_fraction=0).fit(TEXTS, LABELS)
+    assert classifier.history_[0].val_loss is None
+    classifier.save(tmp_path / "model")
+    assert TextClassifier.load(tmp_path / "model").history_[0].val_accuracy is None
+
+
+def test_two_texts_are_enough() -> None:
+    classifier = make(epochs=60, validation_fraction=0).fit(["good", "bad"], [1, 0])
+    assert classifier.predict(["good", "bad"]).tolist() == [1, 0]
+
+
+# --- predictions -------------------------------------------------------------------------------
+
+
+def test_predictions_agree_with_each_other(fitted: TextClassifier) -> None:
+    probabilities = fitted.predict_proba(HELD_OUT)
+    assert probabilities.shape == (60, 2)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-15)
+    predicted = fitted.predict(HELD_OUT)
+    assert predicted.tolist() == [fitted.classes_[row.argmax()] for row in probabilities]
+    right = float(np.mean(predicted == np.array(HELD_OUT_LABELS)))
+    assert fitted.score(HELD_OUT, HELD_OUT_LABELS) == right
+    result = fitted.evaluate(HELD_OUT, HELD_OUT_LABELS)
+    assert (result.accuracy, result.texts) == (right, 60)
+    truth = [fitted.classes_.tolist().index(label) for label in HELD_OUT_LABELS]
+    losses = -np.log(probabilities[np.arange(60), truth])
+    assert result.loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert result.seconds > 0
+
+
+def test_evaluation_of_several_classes(three: TextClassifier) -> None:
+    texts, labels = ["red film", "blue film", "green film", "red film"], ["r", "b", "b", "r"]
+    result = three.evaluate(texts, labels)
+    assert result.accuracy == 0.75
+    probabilities = three.predict_proba(texts)
+    losses = -np.log(probabilities[np.arange(4), [2, 0, 0, 2]])
+    assert result.loss == pytest.approx(losses.mean(), rel=1e-6)
+
+
+def test_validation_values_are_those_of_evaluate() -> None:
+    classifier = make(epochs=2).fit(TEXTS, LABELS)
+    _, rows = classifier.split(len(TEXTS))
+    result = classifier.evaluate([TEXTS[i] for i in rows], [LABELS[i] for i in rows])
+    last = classifier.history_[-1]
+    assert (last.val_loss, last.val_accuracy) == (result.loss, result.accuracy)
+
+
+def test_no_texts_have_no_predictions(fitted: TextClassifier) -> None:
+    assert fitted.predict([]).tolist() == []
+    assert fitted.predict_proba([]).shape == (0, 2)
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        fitted.score([], [])
+
+
+def test_unusual_texts_have_sound_predictions(fitted: TextClassifier) -> None:
+    texts = ["", " \n\t", "zyzzyva quux", "!?...", "\ud800 lovely \udfff", "a\x00b", "😀" * 50]
+    probabilities = fitted.predict_proba(texts)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-15)
+    # No words at all is one and the same text, and unknown words are one and the same word.
+    np.testing.assert_array_equal(probabilities[1], probabilities[0])
+    np.testing.assert_array_equal(probabilities[3], probabilities[0])
+    np.testing.assert_array_equal(fitted.predict_proba(["some other"])[0], probabilities[2])
+
+
+def test_a_text_of_5_mb_is_its_last_words(fitted: TextClassifier) -> None:
+    end = " ".join(["the film was a lovely", "plot and", "actors of it the scene"])
+    assert len(end.split()) == OPTIONS["max_length"]
+    long = "awful " * 900_000 + end
+    assert len(long) > 5_000_000
+    np.testing.assert_array_equal(
+        fitted.predict_proba([long])[0], fitted.predict_proba(["dull " + end])[0]
+    )
+
+
+def test_it_trains_on_unusual_texts(tmp_path: Path) -> None:
+    texts = [*TEXTS, "", "\ud800 \udfff", "lovely " * 10_000, "\x00"]
+    classifier = make(epochs=1).fit(texts, [*LABELS, "neg", "pos", "pos", "neg"])
+    classifier.save(tmp_path / "model")
+    loaded = TextClassifier.load(tmp_path / "model")
+    assert "\ud800" in loaded.tokenizer_.vocabulary.words
+    np.testing.assert_array_equal(loaded.predict_proba(texts), classifier.predict_proba(texts))
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+BAD_FITS: dict[str, tuple[Any, Any, str]] = {
+    "one str": ("a film", ["pos"], "texts is one str; give a list of texts, even for a single one"),
+    "labels as one str": (["a", "b"], "ab", "labels is one str; give a list with one label for"),
+    "more texts": (["a", "b", "c"], [0, 1], "3 texts have 2 labels; give one label for each text"),
+    "more labels": (["a"], [0, 1], "1 texts have 2 labels"),
+    "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
+    "one class": (["a", "b"], ["x", "x"], "every label is 'x'; a classifier needs texts of at"),
+    "None": (["a", "b"], [None, 1], "label 0 is None; labels are str, int, bool or float"),
+    "a list": (["a", "b"], [1, [2]], r"label 1 is \[2\]; labels are"),
+    "NaN": (["a", "b"], [1.0, float("nan")], "label 1 is nan; labels are str, int, bool or float"),
+    "infinity": (["a", "b"], [1.0, float("inf")], "label 1 is inf"),
+    "mixed": (["a", "b"], [1, "1"], "labels mix int, str; make them all of one type, such as str"),
+    "bool and int": (["a", "b"], [True, 0], "labels mix bool, int"),
+    "beyond 64 bits": (["a", "b"], [2**64, 1], "some labels are too large for 64 bits; use str"),
+    "64 bits with and without sign": (["a", "b", "c"], [2**63, 2**63 + 1, -1], "64 bits"),
+    "trailing NUL": (["a", "b"], ["x\x00", "y"], "a label ends with a NUL character; strip it"),
+    "not str": (["a", 5], [0, 1], r"text 1 is a int \(5\), not a str"),
+    "bytes": ([b"a", "b"], [0, 1], "text 0 is a bytes .* decode it first"),
+    "None among texts": (["a", None], [0, 1], "text 1 is a NoneType .* drop it or fill it in"),
+    "no words": (["", " !"], [0, 1], "the texts have no words; give at least one text with a"),
+    "texts is None": (None, [0, 1], "texts is"),
+    "labels is None": (["a", "b"], None, "labels is"),
+    "labels in columns": (["a", "b"], np.array([[0], [1]]), "label 0 is"),
+}
+
+
+@pytest.mark.parametrize(("texts", "labels", "message"), BAD_FITS.values(), ids=BAD_FITS)
+def test_texts_and_labels_that_are_refused(texts: Any, labels: Any, message: str) -> None:
+    classifier = make(epochs=1)
+    with pytest.raises(DataError, match=message) as caught:
+        classifier.fit(texts, labels)
+    assert "\n" not in str(caught.value)
+    assert not hasattr(classifier, "model_")
+
+
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "cell": ({"cell": "grv"}, "cell='grv' is not one of gru, lstm, rnn; did you mean 'gru'"),
+    "reset": ({"reset": "never"}, "reset='never' is not one of after, before"),
+    "vocabulary_size": ({"vocabulary_size": 4}, "vocabulary_size=4 is not between 5 and"),
+    "embedding_size": ({"embedding_size": 0}, "embedding_size=0 is not between 1 and"),
+    "hidden_size": ({"hidden_size": -5}, "hidden_size=-5 is not between 1 and"),
+    "max_length": ({"max_length": 0}, "max_length=0 is not between 1 and"),
+    "masked": ({"masked": "yes"}, "masked='yes' is neither True nor False"),
+    "epochs": ({"epochs": 0}, "epochs=0 is not between 1 and"),
+    "batch_size": ({"batch_size": 0}, "batch_size=0 is not between 1 and"),
+    "batch_size as text, epochs open": (
+        {"batch_size": "9", "epochs": None},
+        "batch_size='9' is not a whole number",
+    ),
+    "learning_rate": ({"learning_rate": -1}, "learning_rate=-1 must be positive and finite"),
+    "clip_norm": ({"clip_norm": 0}, "clip_norm=0 must be positive and finite"),
+    "validation_fraction": (
+        {"validation_fraction": 1},
+        "validation_fraction=1 must be at least 0 .no validation. and below 1",
+    ),
+    "negative fraction": ({"validation_fraction": -0.1}, r"validation_fraction=-0\.1 must be"),
+    "NaN fraction": ({"validation_fraction": float("nan")}, "validation_fraction=nan must be"),
+    "fraction as text": (
+        {"validation_fraction": "0.2"},
+        r"validation_fraction='0\.2' is not a number",
+    ),
+    "fraction as bool": ({"validation_fraction": True}, "validation_fraction=True is not a number"),
+    "random_state": ({"random_state": -1}, "random_state=-1 is not between 0 and|seed=-1"),
+    "no random_state": ({"random_state": None}, "random_state=None is not a whole|seed=None"),
+    "threads": ({"threads": 0}, "threads=0 is not between 1 and 256"),
+    "threads as text": ({"threads": "2"}, "threads='2' is not a whole number"),
+}
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_options_that_are_refused_when_they_are_used(changed: dict[str, Any], message: str) -> None:
+    classifier = make(**changed)  # scikit-learn wants no check here
+    with pytest.raises(ConfigError, match=message) as caught:
+        classifier.fit(TEXTS, LABELS)
+    assert "\n" not in str(caught.value)
+    assert not hasattr(classifier, "model_")
+
+
+def test_a_bad_random_state_is_named() -> None:
+    with pytest.raises(ConfigError, match="random_state=-1"):
+        make(random_state=-1).fit(TEXTS, LABELS)
+
+
+def test_numpy_s_numbers_are_numbers(fitted: TextClassifier) -> None:
+    """As they come out of a search over parameters."""
+    classifier = make(
+        hidden_size=np.int64(9),
+        epochs=np.int32(6),
+        learning_rate=np.float64(0.02),
+        validation_fraction=np.float32(0.2),
+        random_state=np.int64(0),
+        threads=np.int64(2),
+    )
+    classifier.fit(TEXTS, LABELS)
+    assert len(classifier.history_) == 6
+
+
+def test_unknown_labels_are_refused_in_evaluation(fitted: TextClassifier) -> None:
+    with pytest.raises(DataError, match="label 'so-so' is not one of the model's: neg, pos"):
+        fitted.score(["a film", "it"], ["neg", "so-so"])
+    with pytest.raises(DataError, match="2 texts have 1 labels"):
+        fitted.evaluate(["a film", "it"], ["neg"])
+    with pytest.raises(DataError, match="texts is one str"):
+        fitted.predict("a film")
+    with pytest.raises(DataError, match="text 0 is a int"):
+        fitted.predict_proba([7])  # type: ignore[list-item]
+
+
+USES: list[Callable[[TextClassifier, Path], Any]] = [
+    lambda classifier, path: classifier.predict(["a"]),
+    lambda classifier, path: classifier.predict_proba(["a"]),
+    lambda classifier, path: classifier.score(["a"], ["neg"]),
+    lambda classifier, path: classifier.evaluate(["a"], ["neg"]),
+    lambda classifier, path: classifier.save(path / "model"),
+]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_classifier_must_be_fitted_first(
+    tmp_path: Path, use: Callable[[TextClassifier, Path], Any]
+) -> None:
+    with pytest.raises(NotFittedError, match="not trained yet; call fit or load first") as caught:
+        use(TextClassifier(), tmp_path)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, AttributeError)
+    assert os.listdir(tmp_path) == []
+
+
+# --- parameters --------------------------------------------------------------------------------
+
+DEFAULTS: dict[str, Any] = {
+    "cell": "gru",
+    "reset": "after",
+    "vocabulary_size": 10_000,
+    "embedding_size": 128,
+    "hidden_size": 128,
+    "max_length": 200,
+    "masked": True,
+    "epochs": None,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "clip_norm": None,
+    "validation_fraction": 0.2,
+    "random_state": 0,
+    "threads": None,
+}
+
+
+def test_get_params_names_every_argument() -> None:
+    assert TextClassifier().get_params() == DEFAULTS
+    assert TextClassifier().get_params(deep=False) == DEFAULTS
+    assert list(inspect.signature(TextClassifier.__init__).parameters)[1:] == list(DEFAULTS)
+    assert make().get_params() == {**DEFAULTS, **OPTIONS}
+
+
+def test_set_params_sets_and_returns() -> None:
+    classifier = TextClassifier()
+    assert classifier.set_params(cell="lstm", epochs=9) is classifier
+    assert (classifier.cell, classifier.epochs) == ("lstm", 9)
+    with pytest.raises(ConfigError, match=r"parameter='epoch' is not one of .*mean 'epochs'"):
+        classifier.set_params(epoch=3)
+    assert classifier.set_params() is classifier
+
+
+def test_init_only_stores() -> None:
+    """Identity is what scikit-learn's clone asks for."""
+    values = {name: object() for name in DEFAULTS}
+    classifier = TextClassifier(**values)  # type: ignore[arg-type]
+    assert vars(classifier) == values
+
+
+def test_a_clone_by_hand_trains_to_the_same(fitted: TextClassifier) -> None:
+    clone = type(fitted)(**fitted.get_params())
+    assert not hasattr(clone, "model_")
+    clone.fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(clone.predict_proba(HELD_OUT), fitted.predict_proba(HELD_OUT))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
+)
+def test_scikit_learn_clones_it(fitted: TextClassifier) -> None:
+    from sklearn.base import clone  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    copied = clone(fitted)
+    assert copied is not fitted
+    assert copied.get_params() == fitted.get_params()
+    assert not hasattr(copied, "model_")
+
+
+def test_presets() -> None:
+    assert set(PRESETS) == {"lecture", "default"}
+    assert TextClassifier.from_preset("default").get_params() == DEFAULTS
+    lecture = TextClassifier.from_preset("lecture").get_params()
+    assert lecture == {**DEFAULTS, "masked": False, "epochs": 3}
+    overridden = TextClassifier.from_preset("lecture", masked=True, hidden_size=5)
+    assert (overridden.masked, overridden.hidden_size) == (True, 5)
+    with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):
+        TextClassifier.from_preset("lectur")
+    with pytest.raises(ConfigError, match="parameter='size' is not one of"):
+        TextClassifier.from_preset("lecture", size=3)
+
+
+def test_repr_shows_what_is_not_the_default() -> None:
+    assert repr(TextClassifier()) == "TextClassifier()"
+    shown = repr(TextClassifier(cell="lstm", learning_rate=0.01))
+    assert shown == "TextClassifier(cell='lstm', learning_rate=0.01)"
+
+
+def test_threads_are_used_and_change_no_bit(tmp_path: Path, fitted: TextClassifier) -> None:
+    digests = {fitted.save(tmp_path / "model")}
+    for threads in (1, 2, 3):
+        classifier = make(threads=threads).fit(TEXTS, LABELS)
+        assert ops.threads() == threads
+        digests.add(classifier.save(tmp_path / "model"))
+        loaded = TextClassifier.load(tmp_path / "model")
+        assert loaded.threads is None  # a model is no machine
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_it_pickles_fitted_and_not(fitted: TextClassifier, protocol: int) -> None:
+    plain = pickle.loads(pickle.dumps(make(cell="rnn"), protocol))  # noqa: S301
+    assert plain.get_params() == {**DEFAULTS, **OPTIONS, "cell": "rnn"}
+    expected = fitted.predict_proba(HELD_OUT)  # after it, the model holds a tape
+    again = pickle.loads(pickle.dumps(fitted, protocol))  # noqa: S301
+    np.testing.assert_array_equal(again.predict_proba(HELD_OUT), expected)
+    assert again.history_ == fitted.history_
+    assert again.classes_.tolist() == fitted.classes_.tolist()
+
+
+def test_a_deep_copy_is_its_own(fitted: TextClassifier) -> None:
+    expected = fitted.predict_proba(HELD_OUT)
+    copied = copy.deepcopy(fitted)
+    copied.model_.parameters["output.bias"] += 1
+    assert (copied.predict_proba(HELD_OUT) != expected).all()  # the layers share its arrays
+    np.testing.assert_array_equal(fitted.predict_proba(HELD_OUT), expected)
+
+
+# --- checkpoints -------------------------------------------------------------------------------
+
+
+def test_a_stopped_fit_resumes_to_the_same_file(tmp_path: Path, fitted: TextClassifier) -> None:
+    path = tmp_path / "checkpoint"
+    steps = make().fit_steps(TEXTS, LABELS, checkpoint=str(path))
+    for event in steps:
+        if isinstance(event, EpochResult) and event.epoch == 2:
+            break
+    steps.close()  # type: ignore[attr-defined]
+    resumed = make()
+    events = list(resumed.fit_steps(TEXTS, LABELS, checkpoint=path, resume=True))
+    assert [type(event) for event in events[:3]] == [EpochResult, EpochResult, StepResult]
+    assert [result.epoch for result in resumed.history_] == [1, 2, 3, 4, 5, 6]
+    assert resumed.save(tmp_path / "resumed") == fitted.save(tmp_path / "whole")
+    with pytest.raises(TrainingError, match="belongs to a run with other data or options"):
+        list(make().fit_steps(TEXTS[1:], LABELS[1:], checkpoint=path, resume=True))
+
+
+# --- the model file ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path, fitted: TextClassifier) -> Path:
+    path = tmp_path / "model.safetensors"
+    fitted.save(path)
+    return path
+
+
+def test_a_loaded_model_predicts_the_same_bits(saved: Path, fitted: TextClassifier) -> None:
+    loaded = TextClassifier.load(str(saved))
+    np.testing.assert_array_equal(loaded.predict_proba(HELD_OUT), fitted.predict_proba(HELD_OUT))
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.model_.config == fitted.model_.config
+    assert loaded.tokenizer_ == fitted.tokenizer_
+    assert loaded.classes_.dtype == fitted.classes_.dtype
+    for given, kept in zip(loaded.history_, fitted.history_, strict=True):
+        assert math.isnan(given.seconds)
+        assert {**asdict(given), "seconds": 0} == {**asdict(kept), "seconds": 0}
+
+
+def test_saving_is_deterministic(saved: Path, fitted: TextClassifier, tmp_path: Path) -> None:
+    digest = fitted.save(tmp_path / "second")
+    assert (tmp_path / "second").read_bytes() == saved.read_bytes()
+    assert digest == storage.file_sha256(saved)
+    assert TextClassifier.load(saved).save(tmp_path / "third") == digest
+    assert make().fit(TEXTS, LABELS).save(tmp_path / "fourth") == digest
+
+
+def test_a_loaded_model_can_be_fitted_again(saved: Path, fitted: TextClassifier) -> None:
+    again = TextClassifier.load(saved).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(again.predict_proba(HELD_OUT), fitted.predict_proba(HELD_OUT))
+
+
+CONFIG_EDITS: dict[str, Any] = {
+    "cell": ["lstm", "rnn", "GRU", None, 3, ["gru"], {}],
+    "reset": ["before", "", None],
+    "vocabulary_size": [5, 10_000, -1, 0, 22.0, "22", None, True, 10**12],
+    "embedding_size": [8, 6, 0, -7, 7.0, None, 10**9],
+    "hidden_size": [10, 8, 0, -9, "9", 10**9],
+    "classes": [3, 1, 0, -2, 2.0, 10**9],
+    "max_length": [0, -12, 12.0, "12", None, 10**9],
+    "masked": [1, 0, "true", None],
+}
+EDITS = [(name, value) for name, values in CONFIG_EDITS.items() for value in values]
+
+
+@pytest.mark.parametrize(("name", "value"), EDITS, ids=[f"{name}={value}" for name, value in EDITS])
+def test_edited_config_fields_are_refused(saved: Path, name: str, value: Any) -> None:
+    """With a fitting checksum, so that only their meaning is wrong."""
+    tensors, header = storage.read_tensors(saved)
+    header["config"][name] = value
+    storage.write_tensors(saved, tensors, header)
+    with pytest.raises(ModelFileError, match="is not a usable model") as caught:
+        TextClassifier.load(saved)
+    assert "\n" not in str(caught.value)
+    assert str(saved) in str(caught.value)
+
+
+Header = dict[str, Any]
+
+
+def drop(name: str) -> Callable[[Header], None]:
+    return lambda header: header.pop(name)
+
+
+def put(name: str, value: Any) -> Callable[[Header], None]:
+    def edit(header: Header) -> None:
+        header[name] = value
+
+    return edit
+
+
+HEADER_EDITS: dict[str, Callable[[Header], None]] = {
+    **{f"no {name}": drop(name) for name in ("config", "training", "classes", "label_type")},
+    "no tokenizer": drop("tokenizer"),
+    "no history": drop("history"),
+    "no kind": drop("kind"),
+    "kind": put("kind", "checkpoint"),
+    "kind of another type": put("kind", ["model"]),
+    "config as a list": put("config", []),
+    "no field of the config": lambda header: header["config"].pop("masked"),
+    "another field of the config": lambda header: header["config"].update(depth=1),
+    "training as a list": put("training", [1]),
+    "an unknown tokenizer": put("tokenizer", "words"),
+    "three classes": put("classes", ["a", "b", "c"]),
+    "one class": put("classes", ["a"]),
+    "equal classes": put("classes", ["a", "a"]),
+    "classes of two types": put("classes", ["a", 1]),
+    "classes of another type": put("classes", [0, 1]),
+    "classes as a str": put("classes", "ab"),
+    "nested classes": put("classes", [["a"], ["b"]]),
+    "another label type": put("label_type", "int"),
+    "an unknown label type": put("label_type", "bytes"),
+    "a list as label type": put("label_type", ["str"]),
+    "history as a number": put("history", 3),
+    "history of numbers": put("history", [3]),
+    "history with seconds": put("history", [{"seconds": 1}]),
+    "history without losses": put("history", [{"epoch": 1}]),
+    "history of texts": put(
+        "history",
+        [{"epoch": "1", "loss": "x", "accuracy": [], "val_loss": None, "val_accuracy": None}],
+    ),
+    "integers beyond 64 bits": lambda header: header.update(classes=[1, 2**70], label_type="int"),
+}
+
+
+@pytest.mark.parametrize("edit", HEADER_EDITS.values(), ids=HEADER_EDITS)
+def test_edited_headers_are_refused(saved: Path, edit: Callable[[Header], None]) -> None:
+    tensors, header = storage.read_tensors(saved)
+    edit(header)
+    storage.write_tensors(saved, tensors, header)
+    with pytest.raises(ModelFileError) as caught:
+        TextClassifier.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_edited_headers_of_a_model_with_several_classes(
+    tmp_path: Path, three: TextClassifier
+) -> None:
+    path = tmp_path / "model"
+    for value in (2, 4):
+        three.save(path)
+        tensors, header = storage.read_tensors(path)
+        header["config"]["classes"] = value
+        storage.write_tensors(path, tensors, header)
+        with pytest.raises(ModelFileError, match="is not a usable model"):
+            TextClassifier.load(path)
+
+
+Tensors = dict[str, np.ndarray]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("output.bias", None),
+        ("vocabulary", None),
+        ("output.bias", np.zeros(2, np.float32)),
+        ("output.bias", np.zeros(1, np.float16)),
+        ("recurrent.kernel", np.zeros((27, 7), np.float32)),
+        ("more", np.zeros(1, np.float32)),
+        ("vocabulary", np.frombuffer(b"the\nthe", np.uint8)),
+        ("vocabulary", np.frombuffer(b"the\nfilm", np.uint8)),
+        ("vocabulary", np.frombuffer(b"the\n\xff", np.uint8)),
+    ],
+)
+def test_edited_tensors_are_refused(saved: Path, name: str, change: Any) -> None:
+    tensors, header = storage.read_tensors(saved)
+    if change is None:
+        del tensors[name]
+    else:
+        tensors[name] = change
+    storage.write_tensors(saved, tensors, header)
+    with pytest.raises(ModelFileError, match="is not a usable model"):
+        TextClassifier.load(saved)
+
+
+def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    list(make(epochs=1).fit_steps(TEXTS, LABELS, checkpoint=path))
+    with pytest.raises(ModelFileError, match="is a checkpoint, not a model; give the file that"):
+        TextClassifier.load(path)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="can't be read"):
+        TextClassifier.load(tmp_path / "missing")
+    (tmp_path / "text").write_text("no model")
+    with pytest.raises(ModelFileError):
+        TextClassifier.load(tmp_path / "text")
+
+
+# --- the package -------------------------------------------------------------------------------
+
+
+def python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *options, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_importing_tidegate_imports_no_numpy() -> None:
+    code = (
+        "import sys, tidegate\n"
+        "heavy = {'numpy', 'safetensors', 'rich', 'typer', 'pooch', 'tidegate._kernels'}\n"
+        "print(sorted(heavy & set(sys.modules)), tidegate.__version__)"
+    )
+    done = python(code, "-X", "importtime")
+    assert done.stdout == f"[] {tidegate.__version__}\n"
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "tidegate" in imported
+    assert "numpy" not in imported
+
+
+def test_public_names() -> None:
+    assert tidegate.TextClassifier is TextClassifier
+    assert issubclass(ModelFileError, tidegate.TidegateError)
+    assert set(tidegate.__all__) <= set(dir(tidegate))
+    with pytest.raises(AttributeError, match="module 'tidegate' has no attribute 'TextClasifier'"):
+        _ = tidegate.TextClasifier
+
+
+def test_random_numbers_come_from_the_seed_alone(fitted: TextClassifier) -> None:
+    def draws() -> Iterator[int]:
+        yield from initializers.random_raw(0, "split", 2).tolist()
+
+    before = list(draws())
+    np.random.default_rng(1).random(10)
+    state = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    make(epochs=1).fit(TEXTS, LABELS)
+    assert list(draws()) == before
+    assert np.random.get_state()[1].tolist() == state  # type: ignore[index]  # noqa: NPY002
