@@ -228,12 +228,18 @@ std::pair<double, int> softmax_loss(In<float, 2> logits, In<int32_t, 1> targets,
 constexpr long kElementsPerTask = 16384;
 constexpr long kRowsPerTask = 64;
 
+AdamArgs adam_args(double beta_1, double beta_2, double epsilon, double gradient_scale,
+                   const In<float, 1>& rates) {
+  return {static_cast<float>(1.0 - beta_1), static_cast<float>(1.0 - beta_2),
+          static_cast<float>(epsilon), static_cast<float>(gradient_scale), rates.data()};
+}
+
 void adam_dense(Out<float, 1> parameter, In<float, 1> gradient, Out<float, 1> first,
-                Out<float, 1> second, In<float, 1> rates, long step, float beta_1, float beta_2,
-                float epsilon, float gradient_scale) {
+                Out<float, 1> second, In<float, 1> rates, long step, double beta_1, double beta_2,
+                double epsilon, double gradient_scale) {
   const Kernels& kernels = active();
   nb::gil_scoped_release unlocked;
-  const AdamArgs args = {beta_1, beta_2, epsilon, gradient_scale, rates.data()};
+  const AdamArgs args = adam_args(beta_1, beta_2, epsilon, gradient_scale, rates);
   const long count = static_cast<long>(parameter.shape(0));
   ThreadPool::instance().run((count + kElementsPerTask - 1) / kElementsPerTask, [&](long task) {
     const long at = task * kElementsPerTask;
@@ -253,10 +259,10 @@ void fetch_row(const float* row, long width) {
 // Brings the given rows (all when null) up to date with `step`.
 void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> second,
                    Out<int64_t, 1> last_step, MaybeIn<int32_t, 1> words, In<float, 1> rates,
-                   long step, float beta_1, float beta_2, float epsilon) {
+                   long step, double beta_1, double beta_2, double epsilon) {
   const Kernels& kernels = active();
   nb::gil_scoped_release unlocked;
-  const AdamArgs args = {beta_1, beta_2, epsilon, 1.0f, rates.data()};
+  const AdamArgs args = adam_args(beta_1, beta_2, epsilon, 1.0, rates);
   const long rows = static_cast<long>(words ? words->shape(0) : parameter.shape(0));
   const long width = static_cast<long>(parameter.shape(1));
   ThreadPool::instance().run((rows + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
@@ -281,11 +287,11 @@ void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> s
 // One step for the given distinct rows, which must be up to date with step - 1.
 void adam_rows(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> second,
                Out<int64_t, 1> last_step, In<int32_t, 1> words, In<float, 2> gradients,
-               In<float, 1> rates, long step, float beta_1, float beta_2, float epsilon,
-               float gradient_scale) {
+               In<float, 1> rates, long step, double beta_1, double beta_2, double epsilon,
+               double gradient_scale) {
   const Kernels& kernels = active();
   nb::gil_scoped_release unlocked;
-  const AdamArgs args = {beta_1, beta_2, epsilon, gradient_scale, rates.data()};
+  const AdamArgs args = adam_args(beta_1, beta_2, epsilon, gradient_scale, rates);
   const long rows = static_cast<long>(words.shape(0));
   const long width = static_cast<long>(parameter.shape(1));
   ThreadPool::instance().run((rows + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {

@@ -268,7 +268,7 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
 
 template <int G>
 void input_gradient_of(const InputGradientArgs& args, long row_begin, long row_end) {
-  const bool whole = args.depth % (kBackVectors * kWidth) == 0;
+  const bool whole = args.depth % kPanel == 0 && args.depth % (kBackVectors * kWidth) == 0;
   for (long block = row_begin; block < row_end; block += kRowBlock) {
     const long end = block + kRowBlock < row_end ? block + kRowBlock : row_end;
     if (whole)

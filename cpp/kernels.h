@@ -164,7 +164,8 @@ struct RecurrentArgs {
 };
 
 struct AdamArgs {
-  float beta_1, beta_2, epsilon;
+  float keep_1, keep_2;  // 1 - beta, taken in float64: 1 - 0.999f is 1e-5 off
+  float epsilon;
   float gradient_scale;  // clipping
   const float* rates;    // [step]: learning rate with both bias corrections, for steps 1, 2, ...
 };

@@ -25,8 +25,8 @@ TG_INLINE void adam_step(AdamLanes& x, vec gradient, vec rate, vec keep_1, vec k
 void adam(const AdamArgs& args, float* parameter, const float* gradient, float* first,
           float* second, long count, long step) {
   const vec rate = broadcast(args.rates[step]);
-  const vec keep_1 = broadcast(1.0f - args.beta_1);
-  const vec keep_2 = broadcast(1.0f - args.beta_2);
+  const vec keep_1 = broadcast(args.keep_1);
+  const vec keep_2 = broadcast(args.keep_2);
   const vec epsilon = broadcast(args.epsilon);
   const vec scale = broadcast(args.gradient_scale);
   for (long i = 0; i < count; i += kWidth) {
@@ -43,8 +43,8 @@ void adam(const AdamArgs& args, float* parameter, const float* gradient, float* 
 void adam_replay(const AdamArgs& args, float* parameter, float* first, float* second, long count,
                  long from_step, long to_step) {
   constexpr int kTogether = 4;  // independent chains hide the latency of root and division
-  const vec keep_1 = broadcast(1.0f - args.beta_1);
-  const vec keep_2 = broadcast(1.0f - args.beta_2);
+  const vec keep_1 = broadcast(args.keep_1);
+  const vec keep_2 = broadcast(args.keep_2);
   const vec epsilon = broadcast(args.epsilon);
   for (long i = 0; i < count; i += kTogether * kWidth) {
     AdamLanes x[kTogether];

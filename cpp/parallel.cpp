@@ -73,41 +73,44 @@ void ThreadPool::drain(Call call, void* context, long tasks) {
     call(context, task);
 }
 
-void ThreadPool::work(int index, unsigned long seen) {
+void ThreadPool::work(Worker& worker) {
   const FlushDenormals flush;
+  unsigned long seen = 0;
   for (;;) {
-    unsigned long now = generation_.load(std::memory_order_acquire);
+    unsigned long now = worker.generation.load(std::memory_order_acquire);
     for (int spin = 0; now == seen && spin < kSpins; ++spin) {
       pause();
-      now = generation_.load(std::memory_order_acquire);
+      now = worker.generation.load(std::memory_order_acquire);
     }
     if (now == seen) {
-      std::unique_lock<std::mutex> lock(sleep_);
-      sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return generation_.load() != seen; });
-      sleepers_.fetch_sub(1);
-      now = generation_.load(std::memory_order_acquire);
+      std::unique_lock<std::mutex> lock(worker.sleep);
+      worker.asleep.store(true);
+      worker.wake.wait(lock, [&] { return worker.generation.load() != seen; });
+      worker.asleep.store(false);
+      now = worker.generation.load(std::memory_order_acquire);
     }
     seen = now;
-    // Every worker that exists answers every generation, so that none can be late for one and
-    // meet the next one's work half-written.
-    if (index < helpers_) drain(call_, context_, tasks_);
+    drain(call_, context_, tasks_);
     busy_.fetch_sub(1, std::memory_order_release);
   }
 }
 
 void ThreadPool::grow(int workers) {
   while (static_cast<int>(workers_.size()) < workers) {
-    const int index = static_cast<int>(workers_.size());
-    // Read here, under the region's lock: the new worker must not answer past generations.
-    const unsigned long seen = generation_.load();
-    workers_.emplace_back([this, index, seen] { work(index, seen); });
+    workers_.push_back(std::make_unique<Worker>());
+    Worker& worker = *workers_.back();
+    try {
+      worker.thread = std::thread([this, &worker] { work(worker); });
+    } catch (...) {
+      workers_.pop_back();
+      throw;
+    }
   }
 }
 
 void ThreadPool::run_erased(long tasks, Call call, void* context) {
   const FlushDenormals flush;
-  const int helpers = static_cast<int>(tasks - 1 < threads() - 1 ? tasks - 1 : threads() - 1);
+  int helpers = static_cast<int>(tasks - 1 < threads() - 1 ? tasks - 1 : threads() - 1);
   std::unique_lock<std::mutex> region(region_, std::defer_lock);
   if (helpers <= 0 || !region.try_lock()) {
     for (long task = 0; task < tasks; ++task) call(context, task);
@@ -115,18 +118,22 @@ void ThreadPool::run_erased(long tasks, Call call, void* context) {
   }
   try {
     grow(helpers);
-  } catch (...) {  // no thread to be had: the caller does the work
+  } catch (...) {  // no more threads to be had: those that there are do the work
+    helpers = static_cast<int>(workers_.size());
   }
   call_ = call;
   context_ = context;
   tasks_ = tasks;
-  helpers_ = helpers;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1);
-  if (sleepers_.load() > 0) {
-    const std::lock_guard<std::mutex> lock(sleep_);
-    wake_.notify_all();
+  busy_.store(helpers, std::memory_order_relaxed);
+  ++generation_;
+  for (int i = 0; i < helpers; ++i) {
+    Worker& worker = *workers_[i];
+    worker.generation.store(generation_);
+    if (worker.asleep.load()) {
+      const std::lock_guard<std::mutex> lock(worker.sleep);
+      worker.wake.notify_one();
+    }
   }
   drain(call, context, tasks);
   for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -52,25 +53,30 @@ class ThreadPool {
   ThreadPool() = default;
   static void after_fork();
   void run_erased(long tasks, Call call, void* context);
-  void work(int index, unsigned long seen);
+  // What one worker waits on. Only the workers of a region are told of it; others sleep on.
+  struct Worker {
+    alignas(64) std::atomic<unsigned long> generation{0};
+    std::atomic<bool> asleep{false};
+    std::mutex sleep;
+    std::condition_variable wake;
+    std::thread thread;
+  };
+
+  void work(Worker& worker);
   void drain(Call call, void* context, long tasks);
   void grow(int workers);
 
   std::atomic<int> threads_{1};
   std::mutex region_;  // held by the thread whose tasks the workers run
-  std::vector<std::thread> workers_;
+  std::vector<std::unique_ptr<Worker>> workers_;
 
-  // One region's work, published by the release of generation_.
+  // One region's work, published by each worker's generation.
   Call call_ = nullptr;
   void* context_ = nullptr;
   long tasks_ = 0;
-  int helpers_ = 0;  // workers 0 .. helpers_ - 1 take part
+  unsigned long generation_ = 0;
   alignas(64) std::atomic<long> next_{0};
   alignas(64) std::atomic<int> busy_{0};
-  alignas(64) std::atomic<unsigned long> generation_{0};
-  std::atomic<int> sleepers_{0};
-  std::mutex sleep_;
-  std::condition_variable wake_;
 };
 
 }  // namespace tidegate

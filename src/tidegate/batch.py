@@ -18,7 +18,7 @@ A text row branches off it at the step where its text begins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,7 +50,9 @@ class TokenizedTexts:
         if not (self.token_ids.flags.c_contiguous and self.offsets.flags.c_contiguous):
             raise ShapeError("token_ids and offsets must be contiguous; use np.ascontiguousarray")
         total = len(self.token_ids)
-        if self.offsets[0] != 0 or self.offsets[-1] != total or np.any(np.diff(self.offsets) < 0):
+        # Compared, not subtracted: a difference may overflow.
+        falls = (self.offsets[1:] < self.offsets[:-1]).any()
+        if self.offsets[0] != 0 or self.offsets[-1] != total or falls:
             raise ShapeError(
                 f"offsets must rise from 0 to the number of token ids, {total}; they begin with "
                 f"{self.offsets[0]} and end with {self.offsets[-1]}"
@@ -82,6 +84,10 @@ class TokenizedTexts:
                     f"a row of ids has shape {array.shape} and dtype {array.dtype}; "
                     "give one-dimensional integers"
                 )
+            if array.dtype != np.int32 and array.size:
+                least, most = int(array.min()), int(array.max())
+                if least < -(2**31) or most >= 2**31:
+                    raise ShapeError(f"token ids run from {least} to {most}; they must fit int32")
         offsets = np.zeros(len(arrays) + 1, np.int64)
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         token_ids = np.zeros(int(offsets[-1]), np.int32)
@@ -116,6 +122,9 @@ class PackedBatch:
     index: np.ndarray
     occurrences: np.ndarray
     occurrence_offsets: np.ndarray
+    # Set by ops.pack, whose batches need no check at every use. A copy with other arrays
+    # (dataclasses.replace) starts as unchecked again.
+    checked: bool = field(default=False, init=False, repr=False, compare=False)
 
     @property
     def batch_size(self) -> int:

@@ -6,6 +6,7 @@ scikit-learn is not needed to use it.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
 
-_LABEL_TYPES = {"U": "str", "i": "int", "u": "int", "b": "bool", "f": "float"}
+_LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
 
 
 class TextClassifier:
@@ -194,6 +195,7 @@ class TextClassifier:
     def check(self) -> None:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
         self._model_config(classes=2)
+        check_whole("random_state", self.random_state, 0, 2**63 - 1)
         self._train_config(epochs=1 if self.epochs is None else self.epochs)
         self.split(0)
         if self.threads is not None:
@@ -244,7 +246,8 @@ class TextClassifier:
 
     def _use_threads(self) -> None:
         if self.threads is not None:
-            ops.set_threads(self.threads)
+            check_whole("threads", self.threads, 1, ops.MAX_THREADS)
+            ops.set_threads(int(self.threads))
 
     # --- prediction
 
@@ -341,7 +344,8 @@ class TextClassifier:
             classifier.tokenizer_ = Tokenizer(header["tokenizer"], vocabulary)
             classifier.model_ = TextModel(config, tensors)
             classifier.history_ = [
-                EpochResult(seconds=float("nan"), **result) for result in header["history"]
+                EpochResult.from_json({"seconds": math.nan, **result})
+                for result in header["history"]
             ]
         except (KeyError, TypeError, AttributeError, TidegateError) as error:
             raise ModelFileError(
@@ -353,6 +357,8 @@ class TextClassifier:
 def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
     if isinstance(texts, str):
         raise DataError("texts is one str; give a list of texts, even for a single one")
+    if not isinstance(texts, Iterable):
+        raise DataError(f"texts is {texts!r}; give a list of texts")
     return texts if isinstance(texts, list) else list(texts)
 
 
@@ -360,20 +366,24 @@ def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
     """Labels as an array of str, int, bool or float; DataError for anything else."""
     if isinstance(labels, str):
         raise DataError("labels is one str; give a list with one label for each text")
+    if not isinstance(labels, Iterable):
+        raise DataError(f"labels is {labels!r}; give a list with one label for each text")
     listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(listed) != texts:
         raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
     listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
     types = {type(label) for label in listed}
     for i, label in enumerate(listed):
-        if type(label) not in (str, int, bool, float) or label != label:
+        if type(label) not in (str, int, bool, float):
             raise DataError(f"label {i} is {label!r}; labels are str, int, bool or float")
+        if isinstance(label, float) and not math.isfinite(label):
+            raise DataError(f"label {i} is {label!r}; drop the text, or give it a finite label")
+        if isinstance(label, int) and not -(2**63) <= label < 2**63:
+            raise DataError(f"label {i} is {label}, too large for 64 bits; use str labels")
     if len(types) > 1:
         mixed = ", ".join(sorted(t.__name__ for t in types))
         raise DataError(f"labels mix {mixed}; make them all of one type, such as str")
     array = np.array(listed) if listed else np.array([], dtype=np.str_)
-    if array.dtype.kind not in _LABEL_TYPES:
-        raise DataError("some labels are too large for 64 bits; use str labels")
     if array.dtype.kind == "U" and array.tolist() != listed:
         # NumPy strips trailing NULs, which would make two labels one.
         raise DataError("a label ends with a NUL character; strip it")
@@ -406,7 +416,6 @@ def _stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
     wanted = types[label_type]
     if not isinstance(stored, list) or any(type(label) is not wanted for label in stored):
         raise DataError(f"the labels are not all {label_type}")
-    classes = np.array(stored)
-    if len(np.unique(classes)) != len(stored):
+    if len(set(stored)) != len(stored):
         raise DataError("the labels are not distinct")
-    return classes
+    return _label_array(stored, len(stored))

@@ -2,7 +2,8 @@
 
 NumPy promises that the raw 64-bit output of Philox stays the same in every version, which it does
 not promise of its distributions. So everything random in tidegate is made from those raw numbers
-here: the same seed gives the same model on every NumPy. Each use has a stream of its own, named
+here: the same seed gives the same model on every NumPy (but for the last digit of its logarithm and
+cosine, which ``orthogonal`` needs). Each use has a stream of its own, named
 by a string, and so does not depend on what else was drawn before it.
 """
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tidegate import ops
 from tidegate.batch import PackedBatch
+from tidegate.errors import ShapeError
 
 Float32 = npt.NDArray[np.float32]
 
@@ -93,14 +94,25 @@ class _LentTape:
     the system than on arithmetic.
     """
 
-    def __init__(self, tape: ops.RecurrentTape, home: list[ops.RecurrentTape]) -> None:
-        self.tape = tape
-        self._home: list[ops.RecurrentTape] | None = home
+    def __init__(self, home: list[ops.RecurrentTape]) -> None:
+        self._home = home
+        try:
+            self._tape: ops.RecurrentTape | None = home.pop()
+        except IndexError:
+            self._tape = ops.RecurrentTape()
+
+    @property
+    def tape(self) -> ops.RecurrentTape:
+        """The tape while it is on loan; ShapeError after that."""
+        if self._tape is None:
+            raise ShapeError("backward has run already; call the layer again first")
+        return self._tape
 
     def give_back(self) -> None:
-        if self._home is not None:
-            self._home.append(self.tape)
-            self._home = None
+        """Hand the tape to whoever comes next."""
+        tape, self._tape = self._tape, None
+        if tape is not None:
+            self._home.append(tape)
 
     __del__ = give_back
 
@@ -128,8 +140,7 @@ class Recurrent:
         self._free_tapes: list[ops.RecurrentTape] = []
 
     def __call__(self, inputs: WordInputs) -> tuple[States, Backward]:
-        free = self._free_tapes
-        lent = _LentTape(free.pop() if free else ops.RecurrentTape(), free)
+        lent = _LentTape(self._free_tapes)
         _, last, _ = ops.recurrent_forward(
             self.kind, inputs.batch, inputs.values, self.weights, tape=lent.tape
         )

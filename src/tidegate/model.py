@@ -166,6 +166,10 @@ class TextModel:
             parameters["recurrent.bias"][config.hidden_size : 2 * config.hidden_size] = 1.0
         return cls(config, parameters)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are made of what defines the model; scratch memory stays behind.
+        return TextModel, (self.config, self.parameters)
+
     def pack(self, texts: TokenizedTexts, rows: npt.ArrayLike) -> PackedBatch:
         """The given rows as a batch for this model."""
         return ops.pack(

@@ -83,11 +83,11 @@ def threads() -> int:
 
 def set_threads(count: int) -> None:
     """Compute on ``count`` threads from now on, the calling one included."""
-    if isinstance(count, bool) or not isinstance(count, int):
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
         raise ConfigError(f"threads={count!r} is not a whole number")
     if not 1 <= count <= _kernels.MAX_THREADS:
         raise ConfigError(f"threads={count} is not between 1 and {_kernels.MAX_THREADS}")
-    _kernels.set_threads(count)
+    _kernels.set_threads(int(count))
 
 
 def machine_info() -> dict[str, str | int]:
@@ -113,10 +113,13 @@ def _configure_from_environment() -> None:
             else os.cpu_count() or 1
         )
         set_threads(min(usable, _kernels.MAX_THREADS))
-    elif asked.isascii() and asked.isdigit():
+    elif asked.isascii() and asked.isdigit() and len(asked) < 9 and 1 <= int(asked) <= MAX_THREADS:
         set_threads(int(asked))
     else:
-        raise ConfigError(f"TIDEGATE_THREADS={asked!r} is not a whole number; set it to 1 or more")
+        shown = asked if len(asked) <= 20 else asked[:20] + "..."
+        raise ConfigError(
+            f"TIDEGATE_THREADS={shown!r} is not a whole number from 1 to {MAX_THREADS}"
+        )
 
 
 _configure_from_environment()
@@ -126,20 +129,28 @@ _configure_from_environment()
 
 
 def _check(
-    name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32
+    name: str,
+    array: object,
+    shape: tuple[int | None, ...] | None,
+    dtype: type = np.float32,
+    *,
+    written: bool = False,
 ) -> None:
-    """``shape`` holds None where any length will do."""
+    """``shape`` holds None where any length will do, and is None where any shape will."""
     if not isinstance(array, np.ndarray):
         raise ShapeError(f"{name} is a {type(array).__name__}; give a NumPy array")
     if array.dtype != dtype:
         raise ShapeError(f"{name} has dtype {array.dtype}; give {np.dtype(dtype)}")
-    if array.ndim != len(shape) or any(
-        wanted is not None and wanted != got for wanted, got in zip(shape, array.shape, strict=True)
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(w is not None and w != got for w, got in zip(shape, array.shape, strict=True))
     ):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ShapeError(f"{name} has shape {list(array.shape)}; [{wanted}] is needed")
     if not array.flags.c_contiguous:
         raise ShapeError(f"{name} is not contiguous; pass np.ascontiguousarray({name})")
+    if written and not array.flags.writeable:
+        raise ShapeError(f"{name} is read-only, and is to be changed in place; pass a copy")
 
 
 def _check_range(name: str, values: np.ndarray, limit: int) -> None:
@@ -150,23 +161,15 @@ def _check_range(name: str, values: np.ndarray, limit: int) -> None:
 
 
 def _check_batch(batch: PackedBatch) -> None:
-    """Everything that the kernels take for granted of a batch, however it was made."""
-    rows, steps, total = batch.batch_size, batch.steps, batch.total_positions
-    _check("batch.lengths", batch.lengths, (rows,), np.int32)
+    """Everything that the kernels take for granted of a batch that ``pack`` did not make."""
+    if batch.checked:
+        return
+    rows, steps = batch.batch_size, batch.steps
     _check("batch.step_offsets", batch.step_offsets, (steps + 1,), np.int32)
-    _check("batch.words", batch.words, (None,), np.int32)
-    _check("batch.index", batch.index, (total,), np.int32)
-    _check("batch.occurrences", batch.occurrences, (total,), np.int32)
-    words = len(batch.words)
-    _check("batch.occurrence_offsets", batch.occurrence_offsets, (words + 1,), np.int32)
-    _check_range("batch.index", batch.index, words)
-    _check_range("batch.occurrences", batch.occurrences, total)
-    offsets = batch.occurrence_offsets
-    if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
-        raise ShapeError("batch.occurrence_offsets must rise from 0 to the number of positions")
+    _check("batch.lengths", batch.lengths, (rows,), np.int32)
     # Active rows follow from the lengths alone: a row joins at step T - length.
     lengths = batch.lengths
-    falling = rows < 2 or bool((np.diff(lengths) <= 0).all())
+    falling = bool((lengths[1:] <= lengths[:-1]).all())
     if rows and (not falling or int(lengths[0]) > steps or int(lengths[-1]) < 0):
         raise ShapeError(f"batch.lengths must fall from at most steps={steps} to at least 0")
     expected = np.zeros(steps + 1, np.int64)
@@ -180,6 +183,21 @@ def _check_batch(batch: PackedBatch) -> None:
             f"batch.padding_steps={batch.padding_steps} is neither 0 nor the last join step, "
             f"{last_join}"
         )
+    positions, total, words = batch.positions, batch.total_positions, len(batch.words)
+    _check("batch.words", batch.words, (None,), np.int32)
+    _check("batch.index", batch.index, (total,), np.int32)
+    _check("batch.occurrences", batch.occurrences, (total,), np.int32)
+    _check("batch.occurrence_offsets", batch.occurrence_offsets, (words + 1,), np.int32)
+    _check_range("batch.index", batch.index, words)
+    if (batch.index[positions:] != batch.index[positions : positions + 1]).any():
+        raise ShapeError("batch.index must name one and the same word at all padding steps")
+    counts = np.bincount(batch.index, minlength=words)
+    if not (
+        np.array_equal(batch.occurrences, np.argsort(batch.index, kind="stable"))
+        and batch.occurrence_offsets[0] == 0
+        and np.array_equal(batch.occurrence_offsets[1:], np.cumsum(counts))
+    ):
+        raise ShapeError("batch.occurrences and occurrence_offsets do not fit batch.index")
 
 
 # --- batches ---------------------------------------------------------------------------------
@@ -199,11 +217,17 @@ def pack(
     batches have ``max_length`` steps, masked ones as many as the longest text has tokens.
     Raises ShapeError for a row or an id that does not exist.
     """
-    chosen = np.ascontiguousarray(rows, np.int64)
-    if chosen.ndim != 1:
-        raise ShapeError(f"rows has shape {chosen.shape}; give one-dimensional row numbers")
-    _check_range("rows", chosen, len(texts))
-    if max_length < 1 or len(chosen) * (max_length + 1) >= 2**31:
+    given = np.asarray(rows)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ShapeError(
+            f"rows has shape {given.shape} and dtype {given.dtype}; give one-dimensional whole "
+            "row numbers"
+        )
+    _check_range("rows", given, len(texts))
+    chosen = np.ascontiguousarray(given, np.int64)
+    if not 1 <= vocabulary_size < 2**31:
+        raise ShapeError(f"vocabulary_size={vocabulary_size} is not between 1 and 2^31")
+    if max_length < 1 or max(1, len(chosen)) * (max_length + 1) >= 2**31:
         raise ShapeError(
             f"{len(chosen)} rows of max_length={max_length} do not fit a batch, which counts "
             "positions from 1 to 2^31; use fewer rows"
@@ -214,7 +238,12 @@ def pack(
         )
     except IndexError as error:
         raise ShapeError(f"{error} is outside the vocabulary, 0..{vocabulary_size - 1}") from None
-    return PackedBatch(*packed)
+    for array in packed:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
+    batch = PackedBatch(*packed)
+    object.__setattr__(batch, "checked", True)
+    return batch
 
 
 def gather_rows(table: Float32, rows: npt.NDArray[np.int32]) -> Float32:
@@ -475,9 +504,10 @@ def adam_dense(
 
     rates: [more than step]; rates[t] = learning rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
     """
-    _check("parameter", parameter, parameter.shape)
-    for name, array in (("gradient", gradient), ("first", first), ("second", second)):
-        _check(name, array, parameter.shape)
+    _check("parameter", parameter, None, written=True)
+    _check("gradient", gradient, parameter.shape)
+    _check("first", first, parameter.shape, written=True)
+    _check("second", second, parameter.shape, written=True)
     _check_rates(rates, step)
     _kernels.adam_dense(
         parameter.reshape(-1),
@@ -496,10 +526,17 @@ def adam_dense(
 def _check_rowwise(
     parameter: Float32, first: Float32, second: Float32, last_step: npt.NDArray[np.int64]
 ) -> None:
-    _check("parameter", parameter, (None, None))
-    _check("first", first, parameter.shape)
-    _check("second", second, parameter.shape)
-    _check("last_step", last_step, (len(parameter),), np.int64)
+    _check("parameter", parameter, (None, None), written=True)
+    _check("first", first, parameter.shape, written=True)
+    _check("second", second, parameter.shape, written=True)
+    _check("last_step", last_step, (len(parameter),), np.int64, written=True)
+
+
+def _check_distinct(words: npt.NDArray[np.int32], rows: int) -> None:
+    seen = np.zeros(rows, np.bool_)
+    seen[words] = True
+    if np.count_nonzero(seen) != len(words):
+        raise ShapeError("words holds a word twice; give each row once")
 
 
 def adam_catch_up(
@@ -522,6 +559,10 @@ def adam_catch_up(
     if words is not None:
         _check("words", words, (None,), np.int32)
         _check_range("words", words, len(parameter))
+        _check_distinct(words, len(parameter))
+    behind = last_step if words is None else last_step[words]
+    if behind.size and int(behind.min()) < 0:
+        raise ShapeError(f"last_step holds {behind.min()}; the first step is 1, none is 0")
     _kernels.adam_catch_up(
         parameter,
         first,
@@ -556,8 +597,9 @@ def adam_rows(
     _check("words", words, (None,), np.int32)
     _check_range("words", words, len(parameter))
     _check("gradients", gradients, (len(words), parameter.shape[1]))
-    if len(words) and int(last_step[words].min()) != step - 1:
-        raise ShapeError(f"some rows have not caught up with step {step - 1}; call adam_catch_up")
+    _check_distinct(words, len(parameter))
+    if (last_step[words] != step - 1).any():
+        raise ShapeError(f"some rows do not stand at step {step - 1}; call adam_catch_up first")
     _kernels.adam_rows(
         parameter,
         first,
@@ -576,7 +618,7 @@ def adam_rows(
 
 def sum_of_squares(array: Float32) -> float:
     """Sum of the squares of all elements, in float64 over short float32 runs."""
-    _check("array", array, array.shape)
+    _check("array", array, None)
     return float(_kernels.sum_of_squares(array.reshape(-1)))
 
 

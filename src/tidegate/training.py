@@ -7,13 +7,13 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tidegate import initializers, storage
 from tidegate.errors import (
     ConfigError,
+    DataError,
     ModelFileError,
     ShapeError,
     TrainingError,
@@ -105,6 +106,14 @@ class EpochResult:
     val_loss: float | None
     val_accuracy: float | None
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> EpochResult:
+        """The result of fields that a file gave. DataError if they are no result."""
+        result = _from_fields(cls, fields)
+        if (result.val_loss is None) != (result.val_accuracy is None):
+            raise DataError("an epoch has only one of val_loss and val_accuracy")
+        return result
+
 
 @dataclass
 class _Progress:
@@ -116,6 +125,24 @@ class _Progress:
     loss_sum: float = 0.0
     correct: int = 0
     seconds: float = 0.0  # spent in this epoch; the one field that is not the same every time
+
+
+_Record = TypeVar("_Record")
+
+
+def _from_fields(record: type[_Record], fields: Mapping[str, Any]) -> _Record:
+    """A dataclass of int, float and optional float from what a file gave; DataError if it isn't."""
+    types = {name: str(field.type) for name, field in record.__dataclass_fields__.items()}  # type: ignore[attr-defined]
+    if not isinstance(fields, Mapping) or set(fields) != set(types):
+        raise DataError(f"{record.__name__.strip('_')} does not have the fields {', '.join(types)}")
+    for name, value in fields.items():
+        allowed: tuple[type, ...] = (int,) if types[name] == "int" else (int, float)
+        optional = "None" in types[name] and value is None
+        if not optional and (isinstance(value, bool) or not isinstance(value, allowed)):
+            raise DataError(f"{name}={value!r} is not a number of type {types[name]}")
+        if isinstance(value, int) and not -1 < value < 2**53:
+            raise DataError(f"{name}={value} is out of range")
+    return record(**fields)
 
 
 def train(
@@ -322,9 +349,14 @@ class _Run:
                 if tensors[name].shape != own.shape or tensors[name].dtype != own.dtype:
                     raise ShapeError(f"{name} does not fit the model")
                 own[...] = tensors[name]
-            self.progress = _Progress(**header["progress"])
-            self.history = [EpochResult(**result) for result in header["history"]]
-        except (KeyError, TypeError, ShapeError) as error:
+            self.progress = _from_fields(_Progress, header["progress"])
+            self.history = [EpochResult.from_json(result) for result in header["history"]]
+            done = self.progress
+            if not (1 <= done.epoch <= self.config.epochs + 1 and done.step <= self.steps):
+                raise DataError(f"epoch {done.epoch}, step {done.step} lies outside the run")
+            if len(self.history) != done.epoch - 1 or done.correct > done.texts:
+                raise DataError("its results do not fit its place in the run")
+        except (KeyError, TypeError, ShapeError, DataError) as error:
             raise ModelFileError(
                 f"{path} is not a usable checkpoint ({error}); remove it to start again"
             ) from error
