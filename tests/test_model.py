@@ -321,7 +321,7 @@ def test_backward_may_run_once_even_when_its_memory_serves_another_batch() -> No
     backward(np.ones_like(logits), {})
     model(second)  # uses the same memory, and is dropped
     logits_of_second, keep = model(second)
-    with pytest.raises(ShapeError, match="backward pass has run"):
+    with pytest.raises(ShapeError, match="backward has run already"):
         backward(np.ones_like(logits), {})
     keep(np.ones_like(logits_of_second), {})
 

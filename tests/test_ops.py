@@ -892,7 +892,7 @@ BAD_BATCHES: dict[str, tuple[Callable[[], PackedBatch], str]] = {
     ),
     "a step offset beyond the index": (
         lambda: with_element("step_offsets", -1, 8),
-        r"batch.index has shape \[12\]; \[13\] is needed",
+        "batch.step_offsets does not fit",
     ),
     "fewer padding steps": (
         lambda: changed_batch(
@@ -903,7 +903,10 @@ BAD_BATCHES: dict[str, tuple[Callable[[], PackedBatch], str]] = {
         ),
         "batch.padding_steps=4 is neither 0 nor the last join step, 5",
     ),
-    "negative padding steps": (lambda: changed_batch(padding_steps=-1), "batch.index has shape"),
+    "negative padding steps": (
+        lambda: changed_batch(padding_steps=-1),
+        "neither 0 nor the last join step",
+    ),
     "flat words": (
         lambda: changed_batch(words=np.zeros((2, 2), np.int32)),
         r"batch.words has shape \[2, 2\]; \[any\] is needed",
@@ -923,23 +926,23 @@ BAD_BATCHES: dict[str, tuple[Callable[[], PackedBatch], str]] = {
     "negative index": (lambda: with_element("index", 3, -1), "batch.index runs from -1"),
     "occurrence beyond the positions": (
         lambda: with_element("occurrences", 0, 12),
-        r"batch.occurrences runs from 1 to 12; it must lie in 0..11|batch.occurrences runs from",
+        "do not fit batch.index",
     ),
     "negative occurrence": (
         lambda: with_element("occurrences", 0, -7),
-        "batch.occurrences runs from -7",
+        "do not fit batch.index",
     ),
     "occurrence offsets from 1": (
         lambda: with_element("occurrence_offsets", 0, 1),
-        "batch.occurrence_offsets must rise from 0 to the number of positions",
+        "do not fit batch.index",
     ),
     "occurrence offsets to 11": (
         lambda: with_element("occurrence_offsets", -1, 11),
-        "batch.occurrence_offsets must rise",
+        "do not fit batch.index",
     ),
     "falling occurrence offsets": (
         lambda: with_element("occurrence_offsets", 1, 12),
-        "batch.occurrence_offsets must rise",
+        "do not fit batch.index",
     ),
 }
 
@@ -959,7 +962,7 @@ def test_occurrence_offsets_whose_differences_overflow() -> None:
         index=np.zeros_like(rows.index),
         occurrence_offsets=int32(0, 2**31 - 1, -5, 12),
     )
-    with pytest.raises(ShapeError, match=r"batch\.occurrence_offsets must rise"):
+    with pytest.raises(ShapeError, match="do not fit batch.index"):
         # Wrong also in what is checked later, so that no kernel is reached either way.
         forward_with(batch=bad, inputs=float32(1, 1))
 
@@ -1009,7 +1012,7 @@ def two_texts() -> TokenizedTexts:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rows": [[0]]}, r"rows has shape \(1, 1\); give one-dimensional row numbers"),
+        ({"rows": [[0]]}, r"rows has shape \(1, 1\) and dtype int64; give one-dimensional whole"),
         ({"rows": [0, 2]}, "rows runs from 0 to 2; it must lie in 0..1"),
         ({"rows": [-1]}, "rows runs from -1 to -1"),
         ({"rows": [0.7]}, "rows"),
@@ -1036,7 +1039,7 @@ def test_pack_refuses_negative_ids() -> None:
     texts = TokenizedTexts.from_rows([[1, -3]])
     with pytest.raises(ShapeError, match=r"token id -3 is outside the vocabulary, 0..9"):
         ops.pack(texts, [0], max_length=5, masked=True, vocabulary_size=10)
-    with pytest.raises(ShapeError, match=r"token id 0 is outside the vocabulary"):
+    with pytest.raises(ShapeError, match="vocabulary_size=0 is not between 1"):
         ops.pack(texts, [0], max_length=5, masked=False, vocabulary_size=0)
 
 
@@ -1184,7 +1187,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "adam rows: step": (lambda: adam_rows_with(step=9), "step=9 has no rate"),
     "adam rows: behind": (
         lambda: adam_rows_with(step=2),
-        "some rows have not caught up with step 1; call adam_catch_up",
+        "some rows do not stand at step 1; call adam_catch_up first",
     ),
     "adam rows: ahead": (
         lambda: adam_rows_with(step=2, last_step=np.array([0, 0, 1, 0, 0, 2])),
@@ -1222,7 +1225,7 @@ def test_arrays_that_can_t_be_written_are_refused_by_name() -> None:
 
 def test_refused_steps_change_nothing() -> None:
     parameter, last_step = np.ones((6, 4), np.float32), np.zeros(6, np.int64)
-    with pytest.raises(ShapeError, match="caught up"):
+    with pytest.raises(ShapeError, match="do not stand at step"):
         adam_rows_with(parameter=parameter, last_step=last_step, step=2)
     np.testing.assert_array_equal(parameter, np.ones((6, 4)))
     np.testing.assert_array_equal(last_step, np.zeros(6))

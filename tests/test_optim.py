@@ -255,5 +255,5 @@ def test_rows_that_were_not_prepared_are_refused() -> None:
     rows, values = np.array([3], np.int32), np.ones((1, WIDTH), np.float32)
     bias = np.zeros(5, np.float32)
     adam.step({"table": RowGradients(rows, values), "bias": bias})
-    with pytest.raises(ShapeError, match="have not caught up with step 1; call adam_catch_up"):
+    with pytest.raises(ShapeError, match="do not stand at step 1; call adam_catch_up first"):
         adam.step({"table": RowGradients(rows + 1, values), "bias": bias})

@@ -271,9 +271,13 @@ def test_without_it_the_best_and_every_usable_processor() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("TIDEGATE_THREADS", "two", ["TIDEGATE_THREADS='two'", "not a whole number", "1 or more"]),
+        (
+            "TIDEGATE_THREADS",
+            "two",
+            ["TIDEGATE_THREADS='two'", "not a whole number", "from 1 to 256"],
+        ),
         ("TIDEGATE_THREADS", "-1", ["TIDEGATE_THREADS='-1'", "not a whole number"]),
-        ("TIDEGATE_THREADS", "0", ["THREADS", "0 is not between 1 and 256"]),
+        ("TIDEGATE_THREADS", "0", ["THREADS", "='0' is not a whole number from 1 to 256"]),
         ("TIDEGATE_THREADS", "9" * 5_000, ["ConfigError", "TIDEGATE_THREADS"]),
         ("TIDEGATE_ISA", "avx9", ["TIDEGATE_ISA='avx9'", "is not one of", "scalar"]),
     ],
