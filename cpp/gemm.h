@@ -22,7 +22,7 @@ constexpr int tile_rows() {
 #if defined(TIDEGATE_ISA_AVX512) || defined(TIDEGATE_ISA_NEON)
   return V == 4 ? 6 : 8;
 #elif defined(TIDEGATE_ISA_AVX2)
-  return V == 4 ? 3 : V == 3 ? 4 : V == 2 ? 6 : 8;
+  return V == 4 ? 2 : V == 3 ? 4 : V == 2 ? 6 : 8;
 #else
   return 4;
 #endif
