@@ -962,7 +962,7 @@ def test_occurrence_offsets_whose_differences_overflow() -> None:
         index=np.zeros_like(rows.index),
         occurrence_offsets=int32(0, 2**31 - 1, -5, 12),
     )
-    with pytest.raises(ShapeError, match="do not fit batch.index"):
+    with pytest.raises(ShapeError, match=r"do not fit batch\.index"):
         # Wrong also in what is checked later, so that no kernel is reached either way.
         forward_with(batch=bad, inputs=float32(1, 1))
 
