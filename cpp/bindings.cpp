@@ -357,33 +357,51 @@ NB_MODULE(_kernels, module) {
   module.attr("MAX_THREADS") = kMaxThreads;
   module.def("threads", [] { return ThreadPool::instance().threads(); });
   module.def("set_threads", [](int threads) { ThreadPool::instance().set_threads(threads); });
-  module.def("sigmoid", [](In<float, 1> x, Out<float, 1> y) {
-    active().sigmoid(x.data(), y.data(), static_cast<long>(x.shape(0)));
-  });
-  module.def("tanh", [](In<float, 1> x, Out<float, 1> y) {
-    active().tanh(x.data(), y.data(), static_cast<long>(x.shape(0)));
-  });
-  module.def("pack", &pack);
+  // Never converted: a result written into a converted copy would be lost.
+  const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
+  const auto optional = [&](const char* name) { return array(name).none(); };
+  module.def(
+      "sigmoid",
+      [](In<float, 1> x, Out<float, 1> y) {
+        active().sigmoid(x.data(), y.data(), static_cast<long>(x.shape(0)));
+      },
+      array("x"), array("y"));
+  module.def(
+      "tanh",
+      [](In<float, 1> x, Out<float, 1> y) {
+        active().tanh(x.data(), y.data(), static_cast<long>(x.shape(0)));
+      },
+      array("x"), array("y"));
+  module.def("pack", &pack, array("token_ids"), array("offsets"), array("rows"),
+             nb::arg("max_length"), nb::arg("masked"), nb::arg("vocabulary_size"));
   nb::class_<Recurrent>(module, "Recurrent")
       .def(nb::init<>())
-      .def("forward", &Recurrent::forward, nb::arg("cell"), nb::arg("lengths"),
-           nb::arg("step_offsets"), nb::arg("padding_steps"), nb::arg("index").none(),
-           nb::arg("occurrences").none(), nb::arg("occurrence_offsets").none(), nb::arg("inputs"),
-           nb::arg("kernel"), nb::arg("recurrent_kernel"), nb::arg("bias"),
-           nb::arg("recurrent_bias").none(), nb::arg("initial").none(),
-           nb::arg("initial_cell").none(), nb::arg("last"), nb::arg("outputs").none())
-      .def("backward", &Recurrent::backward, nb::arg("d_last").none(), nb::arg("d_outputs").none(),
-           nb::arg("d_inputs"), nb::arg("d_kernel"), nb::arg("d_recurrent_kernel"),
-           nb::arg("d_bias"), nb::arg("d_recurrent_bias").none(), nb::arg("d_initial").none(),
-           nb::arg("d_initial_cell").none())
-      .def("read_channel", &Recurrent::read_channel);
-  module.def("linear_forward", &linear_forward);
-  module.def("linear_backward", &linear_backward);
-  module.def("logistic_loss", &logistic_loss);
-  module.def("softmax_loss", &softmax_loss);
-  module.def("adam_dense", &adam_dense);
-  module.def("adam_catch_up", &adam_catch_up);
-  module.def("adam_rows", &adam_rows);
-  module.def("gather_rows", &gather_rows);
-  module.def("sum_of_squares", &sum_of_squares);
+      .def("forward", &Recurrent::forward, nb::arg("cell"), array("lengths"),
+           array("step_offsets"), nb::arg("padding_steps"), optional("index"),
+           optional("occurrences"), optional("occurrence_offsets"), array("inputs"),
+           array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
+           optional("initial"), optional("initial_cell"), array("last"), optional("outputs"))
+      .def("backward", &Recurrent::backward, optional("d_last"), optional("d_outputs"),
+           array("d_inputs"), array("d_kernel"), array("d_recurrent_kernel"), array("d_bias"),
+           optional("d_recurrent_bias"), optional("d_initial"), optional("d_initial_cell"))
+      .def("read_channel", &Recurrent::read_channel, nb::arg("channel"), array("out"));
+  module.def("linear_forward", &linear_forward, array("inputs"), array("kernel"), array("bias"),
+             array("outputs"));
+  module.def("linear_backward", &linear_backward, array("inputs"), array("kernel"),
+             array("d_outputs"), array("d_inputs"), array("d_kernel"), array("d_bias"));
+  module.def("logistic_loss", &logistic_loss, array("logits"), array("targets"),
+             array("d_logits"));
+  module.def("softmax_loss", &softmax_loss, array("logits"), array("targets"), array("d_logits"));
+  module.def("adam_dense", &adam_dense, array("parameter"), array("gradient"), array("first"),
+             array("second"), array("rates"), nb::arg("step"), nb::arg("beta_1"),
+             nb::arg("beta_2"), nb::arg("epsilon"), nb::arg("gradient_scale"));
+  module.def("adam_catch_up", &adam_catch_up, array("parameter"), array("first"),
+             array("second"), array("last_step"), optional("words"), array("rates"),
+             nb::arg("step"), nb::arg("beta_1"), nb::arg("beta_2"), nb::arg("epsilon"));
+  module.def("adam_rows", &adam_rows, array("parameter"), array("first"), array("second"),
+             array("last_step"), array("words"), array("gradients"), array("rates"),
+             nb::arg("step"), nb::arg("beta_1"), nb::arg("beta_2"), nb::arg("epsilon"),
+             nb::arg("gradient_scale"));
+  module.def("gather_rows", &gather_rows, array("table"), array("rows"), array("out"));
+  module.def("sum_of_squares", &sum_of_squares, array("x"));
 }

@@ -30,8 +30,12 @@ constexpr int kPanel = 16;
 constexpr int kLinePad = 16;  // floats added to strides
 constexpr int kMaxGates = 4;
 
-inline int panel_count(int units) { return (units + kPanel - 1) / kPanel; }
-inline int padded(int units) { return panel_count(units) * kPanel; }
+// Always inlined: of a function that is not, the linker keeps one copy for the whole program, and
+// that could be one compiled for instructions that the machine lacks.
+#define TG_ALWAYS_INLINE inline __attribute__((always_inline))
+
+TG_ALWAYS_INLINE int panel_count(int units) { return (units + kPanel - 1) / kPanel; }
+TG_ALWAYS_INLINE int padded(int units) { return panel_count(units) * kPanel; }
 
 enum Cell : int { kGruAfter = 0, kGruBefore = 1, kLstm = 2, kRnn = 3 };
 constexpr int kCells = 4;
@@ -140,7 +144,7 @@ struct RecurrentArgs {
   float* states;                  // [N + P + B + 1] rows out
   long state_stride;
   float* cells;  // LSTM: cell states, laid out as states. GRU before: reset * hidden [N + P]
-  float* gates;  // [N + P][panel][channel][16] out, or null when no backward pass follows
+  float* gates;  // [N + P][panel][channel][16] out
   long gate_stride;
   // Backward only.
   const float* packed_back;            // backward-packed recurrent weights
@@ -150,15 +154,15 @@ struct RecurrentArgs {
                     // then of the states that the rows joined with; row B is the padding row's
   float* d_cells;   // the same for LSTM's cell; GRU before: scratch
 
-  int positions() const { return step_offsets[steps]; }
-  long text_row(int step) const {  // row of `states` that holds row 0 before `step`
+  TG_ALWAYS_INLINE int positions() const { return step_offsets[steps]; }
+  TG_ALWAYS_INLINE long text_row(int step) const {  // row of `states` that holds row 0 before `step`
     return step < steps ? step_offsets[step] : long(positions()) + padding_steps;
   }
-  long padding_row(int step) const {
+  TG_ALWAYS_INLINE long padding_row(int step) const {
     const long end = long(positions()) + padding_steps;
     return step < padding_steps ? positions() + step : end + batch;
   }
-  int active(int step) const {  // rows that run at `step`; all of them after the last
+  TG_ALWAYS_INLINE int active(int step) const {  // rows that run at `step`; all of them after the last
     return step < steps ? step_offsets[step + 1] - step_offsets[step] : batch;
   }
 };

@@ -12,9 +12,13 @@
 namespace tidegate {
 namespace {
 
-// About 50 microseconds: the time between two kernels of a training step is shorter, so workers
-// sleep only when training pauses.
+// Some 20 to 200 microseconds, as long as the processor's pause takes: the time between two kernels
+// of a training step is shorter, so workers sleep only when training pauses.
 constexpr int kSpins = 4000;
+
+// The low bits of a region's state count the workers inside, those above are its number.
+constexpr unsigned long long kNumber = 1 << 16;
+static_assert(kMaxThreads < kNumber);
 
 inline void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -73,11 +77,19 @@ void ThreadPool::drain(Call call, void* context, long tasks) {
     call(context, task);
 }
 
+// False when the region with this number is closed: its tasks are all taken, or long done.
+bool ThreadPool::enter(unsigned long long number) {
+  unsigned long long state = state_.load(std::memory_order_acquire);
+  while (state / kNumber == number)
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
+  return false;
+}
+
 void ThreadPool::work(Worker& worker) {
   const FlushDenormals flush;
-  unsigned long seen = 0;
+  unsigned long long seen = 0;
   for (;;) {
-    unsigned long now = worker.generation.load(std::memory_order_acquire);
+    unsigned long long now = worker.generation.load(std::memory_order_acquire);
     for (int spin = 0; now == seen && spin < kSpins; ++spin) {
       pause();
       now = worker.generation.load(std::memory_order_acquire);
@@ -90,8 +102,9 @@ void ThreadPool::work(Worker& worker) {
       now = worker.generation.load(std::memory_order_acquire);
     }
     seen = now;
+    if (!enter(now)) continue;
     drain(call_, context_, tasks_);
-    busy_.fetch_sub(1, std::memory_order_release);
+    state_.fetch_sub(1, std::memory_order_release);
   }
 }
 
@@ -111,8 +124,7 @@ void ThreadPool::grow(int workers) {
 void ThreadPool::run_erased(long tasks, Call call, void* context) {
   const FlushDenormals flush;
   int helpers = static_cast<int>(tasks - 1 < threads() - 1 ? tasks - 1 : threads() - 1);
-  std::unique_lock<std::mutex> region(region_, std::defer_lock);
-  if (helpers <= 0 || !region.try_lock()) {
+  if (helpers <= 0 || in_region_.test_and_set(std::memory_order_acquire)) {
     for (long task = 0; task < tasks; ++task) call(context, task);
     return;
   }
@@ -125,23 +137,27 @@ void ThreadPool::run_erased(long tasks, Call call, void* context) {
   context_ = context;
   tasks_ = tasks;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(helpers, std::memory_order_relaxed);
-  ++generation_;
+  number_ += 2;  // odd numbers: closed
+  state_.store(number_ * kNumber, std::memory_order_release);
   for (int i = 0; i < helpers; ++i) {
     Worker& worker = *workers_[i];
-    worker.generation.store(generation_);
+    worker.generation.store(number_);
     if (worker.asleep.load()) {
       const std::lock_guard<std::mutex> lock(worker.sleep);
       worker.wake.notify_one();
     }
   }
   drain(call, context, tasks);
-  for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) {
+  // Who has not come by now would find nothing to do, and is not waited for.
+  unsigned long long state = state_.fetch_add(kNumber, std::memory_order_acq_rel);
+  for (int spin = 0; state % kNumber > 0; ++spin) {
     if (spin < kSpins)
       pause();
     else
       std::this_thread::yield();
+    state = state_.load(std::memory_order_acquire);
   }
+  in_region_.clear(std::memory_order_release);
 }
 
 }  // namespace tidegate

@@ -1,8 +1,8 @@
 // The thread pool: the caller takes part, workers spin briefly and then sleep.
 //
-// One region at a time. A second caller, or a call from inside a region, runs its tasks itself:
-// nothing waits for a lock, and never do more threads compute than were asked for. A forked
-// child starts with a new, empty pool.
+// One region at a time. A second caller, or a call from inside a region, runs its tasks itself, so
+// that nothing waits for a lock: the workers are never more than were asked for, each caller beside
+// them is its own. A forked child starts with a new, empty pool.
 #pragma once
 
 #include <atomic>
@@ -55,7 +55,7 @@ class ThreadPool {
   void run_erased(long tasks, Call call, void* context);
   // What one worker waits on. Only the workers of a region are told of it; others sleep on.
   struct Worker {
-    alignas(64) std::atomic<unsigned long> generation{0};
+    alignas(64) std::atomic<unsigned long long> generation{0};
     std::atomic<bool> asleep{false};
     std::mutex sleep;
     std::condition_variable wake;
@@ -63,20 +63,21 @@ class ThreadPool {
   };
 
   void work(Worker& worker);
+  bool enter(unsigned long long number);
   void drain(Call call, void* context, long tasks);
   void grow(int workers);
 
   std::atomic<int> threads_{1};
-  std::mutex region_;  // held by the thread whose tasks the workers run
+  std::atomic_flag in_region_;  // set while the workers run some thread's tasks
   std::vector<std::unique_ptr<Worker>> workers_;
 
-  // One region's work, published by each worker's generation.
+  // One region's work: read by workers that have entered it, and it ends when they have left.
   Call call_ = nullptr;
   void* context_ = nullptr;
   long tasks_ = 0;
-  unsigned long generation_ = 0;
+  unsigned long long number_ = 0;
   alignas(64) std::atomic<long> next_{0};
-  alignas(64) std::atomic<int> busy_{0};
+  alignas(64) std::atomic<unsigned long long> state_{0};
 };
 
 }  // namespace tidegate

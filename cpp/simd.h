@@ -5,8 +5,8 @@
 // copy of a template for the whole program, and that copy could hold instructions that the
 // machine lacks.
 //
-// min and max return the SECOND operand when either is not a number, so clamps are written
-// min(limit, x): a NaN in x passes through and is found by the caller.
+// Of operands one of which is not a number, min and max return the SECOND on x86 and NaN on ARM. So
+// clamps are written min(limit, x): a NaN in x passes through and is found by the caller.
 #pragma once
 
 #include <cstddef>
@@ -104,7 +104,7 @@ TG_INLINE vec div(vec a, vec b) { return vdivq_f32(a, b); }
 TG_INLINE vec root(vec a) { return vsqrtq_f32(a); }
 TG_INLINE vec fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 TG_INLINE vec fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
-TG_INLINE vec min(vec a, vec b) { return vminq_f32(a, b); }  // NaN wins on either side
+TG_INLINE vec min(vec a, vec b) { return vminq_f32(a, b); }
 TG_INLINE vec max(vec a, vec b) { return vmaxq_f32(a, b); }
 TG_INLINE vec round_to_int(vec a) { return vrndnq_f32(a); }
 TG_INLINE vec scale_by_power(vec a, vec n) {

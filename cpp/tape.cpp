@@ -86,8 +86,10 @@ float* Buffer::reserve(size_t floats) {
     std::free(data_);
     data_ = nullptr;
     capacity_ = 0;
-    data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
-    if (data_ == nullptr) throw std::bad_alloc();
+    // Not aligned_alloc: old macOS has none.
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignment, bytes) != 0) throw std::bad_alloc();
+    data_ = static_cast<float*>(memory);
     capacity_ = bytes / sizeof(float);
 #if defined(__linux__)
     if (alignment == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from golden.keras_runs import KINDS as KERAS_KINDS
 from golden.keras_runs import KerasRun, read_keras_runs
-from tidegate import ops, reference
+from tidegate import _kernels, ops, reference
 from tidegate.batch import PackedBatch, TokenizedTexts
 from tidegate.errors import ConfigError, ShapeError
 from tidegate.layers import Gradients
@@ -1193,6 +1193,14 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: adam_rows_with(step=2, last_step=np.array([0, 0, 1, 0, 0, 2])),
         "step 1",
     ),
+    "linear: no units": (
+        lambda: ops.linear_forward(float32(2, 3), float32(3, 0), float32(0)),
+        r"kernel is \[3, 0\]; it needs a row and a column",
+    ),
+    "linear backward: no inputs": (
+        lambda: ops.linear_backward(float32(2, 0), float32(0, 3), float32(2, 3)),
+        r"kernel is \[0, 3\]; it needs a row and a column",
+    ),
     "adam rows: a word twice": (lambda: adam_rows_with(words=int32(2, 2)), "words"),
     "catch up: words": (
         lambda: adam_catch_up_with(words=int32(-1)),
@@ -1221,6 +1229,16 @@ def test_arrays_that_can_t_be_written_are_refused_by_name() -> None:
     fixed.flags.writeable = False
     with pytest.raises(ShapeError, match="first"):
         adam_dense_with(first=fixed)
+
+
+def test_the_compiled_module_converts_no_array() -> None:
+    """It would write its result into the converted copy."""
+    x = float32(4)
+    for other in (x.astype(np.float64), x[::2], x.reshape(2, 2), x.tolist()):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            _kernels.sigmoid(x, other)
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            _kernels.sum_of_squares(other)
 
 
 def test_refused_steps_change_nothing() -> None:

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -262,10 +263,17 @@ def test_the_environment_sets_threads_and_instruction_set() -> None:
 
 def test_without_it_the_best_and_every_usable_processor() -> None:
     done = python(SHOW, TIDEGATE_THREADS="", TIDEGATE_ISA="")
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    assert done.stdout.split() == [ops.available_isas()[0], str(min(usable, 256))], done.stderr
+    usable = min(ops.usable_processors(), 256)
+    assert done.stdout.split() == [ops.available_isas()[0], str(usable)], done.stderr
+
+
+def test_only_processors_that_the_process_may_use_count(tmp_path: Path) -> None:
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limits = {"max 100000": found, "100000 100000": 1, "1000 100000": 1, "9" * 12 + " 1000": found}
+    for text, expected in {**limits, "": found, "a b": found, "1 0": found}.items():
+        (tmp_path / "cpu.max").write_text(text + "\n")
+        assert ops.usable_processors(tmp_path / "cpu.max") == expected, text
+    assert ops.usable_processors(tmp_path / "none") == found
 
 
 @pytest.mark.parametrize(

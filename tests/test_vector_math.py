@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from tidegate import ops
+from tidegate.batch import TokenizedTexts
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -67,6 +68,38 @@ def test_sigmoid_is_within_3_ulp(isa: str, sample: Any) -> None:
     assert ulps(y, exact_sigmoid(x))[worst] <= 3, (x[worst], y[worst])
     assert y.min() >= 0
     assert y.max() <= 1
+
+
+def gru_gates(update_sum: Float32, reset_sum: Float32) -> tuple[Float32, Float32]:
+    """A GRU's gates of these sums, which the kernels compute as a pair: one text of one unit."""
+    count = len(update_sum)
+    encoded = TokenizedTexts(np.zeros(count, np.int32), np.array([0, count]))
+    batch = ops.pack(encoded, [0], max_length=count, masked=True, vocabulary_size=5)
+    weights = ops.RecurrentWeights(
+        np.eye(3, dtype=np.float32),
+        np.zeros((1, 3), np.float32),
+        np.zeros(3, np.float32),
+        np.zeros(3, np.float32),
+    )
+    inputs = np.stack([update_sum, reset_sum, np.zeros(count, np.float32)], axis=1)
+    _, _, tape = ops.recurrent_forward("gru_after", batch, inputs, weights, dense=True)
+    return tape.gates["update"][:, 0], tape.gates["reset"][:, 0]
+
+
+def test_a_pair_of_sigmoids_is_within_3_ulp(isa: str) -> None:
+    """Two gates share one division; each must be right whatever the other one is."""
+    # Sums are zero plus a product: a denormal one is flushed, and its sigmoid is 0.5 all the same.
+    x = np.concatenate([every_exponent()[::16], ordinary()[::16]])
+    y = np.random.default_rng(0).permutation(x)
+    update, reset = gru_gates(x, y)
+    for given, gate in ((x, update), (y, reset)):
+        near = given > -43
+        assert near.sum() > 10_000
+        assert ulps(gate[near], exact_sigmoid(given[near])).max() <= 3
+        # Further out, the product of both denominators would overflow.
+        assert gate[~near].max() < 3e-19
+        assert gate.min() >= 0
+        assert gate.max() <= 1
 
 
 def test_sigmoid_far_below_zero_is_as_good_as_zero(isa: str) -> None:

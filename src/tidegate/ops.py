@@ -10,9 +10,11 @@ function of the same name in ``reference`` states, in float32, on all threads.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -100,19 +102,25 @@ def machine_info() -> dict[str, str | int]:
     }
 
 
+def usable_processors(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many processors this process may use; a container or taskset may have cut them."""
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:  # processor time and period in microseconds, or "max" for no limit
+        time, period = cgroup.read_text().split()
+        return min(count, max(1, math.ceil(int(time) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return count
+
+
 def _configure_from_environment() -> None:
     forced = os.environ.get("TIDEGATE_ISA")
     if forced:
         use_isa(forced)
     asked = os.environ.get("TIDEGATE_THREADS")
     if not asked:
-        # The processors this process may use, which a container or taskset may have cut.
-        usable = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        set_threads(min(usable, _kernels.MAX_THREADS))
+        set_threads(min(usable_processors(), MAX_THREADS))
     elif asked.isascii() and asked.isdigit() and len(asked) < 9 and 1 <= int(asked) <= MAX_THREADS:
         set_threads(int(asked))
     else:
@@ -415,9 +423,15 @@ def recurrent_backward(
 # --- the output layer and losses -------------------------------------------------------------
 
 
+def _check_kernel(kernel: Float32) -> None:
+    _check("kernel", kernel, (None, None))
+    if not kernel.size:
+        raise ShapeError(f"kernel is {list(kernel.shape)}; it needs a row and a column at least")
+
+
 def linear_forward(inputs: Float32, kernel: Float32, bias: Float32) -> Float32:
     """Inputs [B, I] @ kernel [I, L] + bias [L]: [B, L]."""
-    _check("kernel", kernel, (None, None))
+    _check_kernel(kernel)
     _check("inputs", inputs, (None, kernel.shape[0]))
     _check("bias", bias, (kernel.shape[1],))
     out = np.empty((len(inputs), kernel.shape[1]), np.float32)
@@ -429,7 +443,7 @@ def linear_backward(
     inputs: Float32, kernel: Float32, d_outputs: Float32
 ) -> tuple[Float32, Float32, Float32]:
     """Gradients of inputs, kernel and bias, given the outputs' [B, L]."""
-    _check("kernel", kernel, (None, None))
+    _check_kernel(kernel)
     _check("inputs", inputs, (None, kernel.shape[0]))
     _check("d_outputs", d_outputs, (len(inputs), kernel.shape[1]))
     d_inputs, d_kernel = np.empty_like(inputs), np.empty_like(kernel)
