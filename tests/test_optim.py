@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from tidegate import reference
-from tidegate.errors import ShapeError
+from tidegate.errors import ShapeError, TrainingError
 from tidegate.layers import RowGradients
 from tidegate.optim import Adam
 
@@ -186,6 +186,45 @@ def test_clipping_bounds_a_huge_gradient(isa: str) -> None:
     np.testing.assert_allclose(adam.first["p"], [0.06, 0, 0.08], rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e0, 1e18])
+def test_clipping_does_not_depend_on_what_float32_can_square(isa: str, factor: float) -> None:
+    """Squares of 3e19 are infinite in float32. The direction is 3, 4 and 12 of 13."""
+    rows = np.array([2, 5], np.int32)
+    values = np.zeros((2, WIDTH), np.float32)
+    values[0, 1], values[1, 20] = 30 * factor, -120 * factor
+    adam = Adam(make_parameters(), row_parameters=("table",), clip_norm=13.0)
+    bias = np.array([0, 0, 40 * factor, 0, 0], np.float32)
+    adam.step({"table": RowGradients(rows, values), "bias": bias})
+    np.testing.assert_allclose(adam.first["table"][[2, 5], [1, 20]], [0.3, -1.2], rtol=1e-6)
+    np.testing.assert_allclose(adam.first["bias"], [0, 0, 0.4, 0, 0], rtol=1e-6)
+
+
+def test_clipping_takes_all_that_float32_has_a_factor_for(isa: str) -> None:
+    adam = Adam({"p": np.zeros(5000, np.float32)}, clip_norm=1.0)
+    adam.step({"p": np.full(5000, 1e36, np.float32)})
+    np.testing.assert_allclose(adam.first["p"], 0.1 / np.sqrt(5000), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "clip_norm", "message"),
+    [
+        (np.inf, 1.0, "the gradients' norm is inf, which can't be clipped to clip_norm=1; lower"),
+        (np.nan, 1.0, "the gradients' norm is nan, which can't be clipped to clip_norm=1; lower"),
+        (3e38, 1e-3, r"norm is 3e\+38, which can't be clipped to clip_norm=0\.001; lower learning"),
+    ],
+)
+def test_gradients_that_can_not_be_clipped_are_refused_untouched(
+    gradient: float, clip_norm: float, message: str
+) -> None:
+    adam = Adam(make_parameters(), clip_norm=clip_norm)
+    before = run_dense([])
+    bias = np.array([0, 0, gradient, 0, 0], np.float32)
+    with pytest.raises(TrainingError, match=message):
+        adam.step({"table": np.zeros((ROWS, WIDTH), np.float32), "bias": bias})
+    assert adam.step_count == 0
+    assert_same_bits(adam, before)
+
+
 # --- state -------------------------------------------------------------------------------------
 
 
@@ -241,6 +280,8 @@ def test_states_that_do_not_fit(name: str, change: Any, message: str) -> None:
         state[name] = change
     with pytest.raises(ShapeError, match=message):
         adam.restore(7, state)
+    assert_same_bits(adam, run_dense([]))
+    assert adam.last_step["table"].tolist() == [0] * ROWS
 
 
 def test_gradients_of_other_parameters_are_refused() -> None:

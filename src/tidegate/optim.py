@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import ops
-from tidegate.errors import ShapeError
+from tidegate.errors import ShapeError, TrainingError
 from tidegate.layers import Gradients, RowGradients
 
 Float32 = npt.NDArray[np.float32]
@@ -76,9 +76,10 @@ class Adam:
         if set(gradients) != set(self.parameters):
             different = ", ".join(sorted(set(gradients) ^ set(self.parameters)))
             raise ShapeError(f"gradients and parameters differ: {different}")
+        # Before anything changes: it may refuse the gradients.
+        settings = replace(self._settings, gradient_scale=self._clip_scale(gradients))
         self.step_count += 1
         self._extend_rates(self.step_count)
-        settings = replace(self._settings, gradient_scale=self._clip_scale(gradients))
         for name, parameter in self.parameters.items():
             gradient = gradients[name]
             first, second = self.first[name], self.second[name]
@@ -100,16 +101,33 @@ class Adam:
                 )
 
     def _clip_scale(self, gradients: Gradients) -> float:
-        """What every gradient is multiplied by so that their common norm is at most clip_norm."""
+        """What every gradient is multiplied by so that their common norm is at most clip_norm.
+
+        TrainingError if there is no such number: for a norm that is not finite, or is so large
+        that float32 has no factor for it.
+        """
         if self.clip_norm is None:
             return 1.0
         total = 0.0
         for name in sorted(gradients):
             gradient = gradients[name]
             values = gradient.values if isinstance(gradient, RowGradients) else gradient
-            total += ops.sum_of_squares(values)
+            squares = ops.sum_of_squares(values)
+            if not math.isfinite(squares):
+                # float32 has no square of 2e19; NumPy adds float64 in an order of its own, which
+                # does not depend on the number of threads either.
+                squares = float(np.square(values, dtype=np.float64).sum())
+            total += squares
         norm = math.sqrt(total)
-        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+        if norm <= self.clip_norm:
+            return 1.0
+        scale = self.clip_norm / norm
+        if not scale >= float(np.finfo(np.float32).tiny):  # nor for NaN
+            raise TrainingError(
+                f"the gradients' norm is {norm:g}, which can't be clipped to "
+                f"clip_norm={self.clip_norm:g}; lower learning_rate={self.learning_rate:g}"
+            )
+        return scale
 
     def _extend_rates(self, step: int) -> None:
         """rates[t], the learning rate with both bias corrections, computed in float64."""
@@ -132,13 +150,18 @@ class Adam:
         return arrays
 
     def restore(self, step_count: int, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Continue from ``state()``. ShapeError if an array is missing or does not fit."""
+        """Continue from ``state()``.
+
+        ShapeError if an array is missing or does not fit; then nothing is changed.
+        """
         for name, own in self.state().items():
             given = arrays.get(name)
             if given is None or given.shape != own.shape or given.dtype != own.dtype:
                 raise ShapeError(f"{name} is missing or does not fit the model")
-            own[...] = given
-        for name, steps in self.last_step.items():
+        for name in self.last_step:
+            steps = arrays[f"adam.last_step.{name}"]
             if steps.size and not 0 <= int(steps.min()) <= int(steps.max()) <= step_count:
                 raise ShapeError(f"adam.last_step.{name} lies outside 0..{step_count}")
+        for name, own in self.state().items():
+            own[...] = arrays[name]
         self.step_count = step_count
