@@ -892,7 +892,7 @@ def test_a_bug_asks_for_a_report(
     def broken(path: Path) -> None:
         raise RuntimeError("a bug\nof two lines")
 
-    monkeypatch.setattr(storage, "read_tensors", broken)
+    monkeypatch.setattr(storage, "read_stored", broken)
     monkeypatch.delenv("TIDEGATE_DEBUG", raising=False)
     command = ["info", str(folder / "model.safetensors")]
     assert main(command) == 1
@@ -911,7 +911,7 @@ def test_too_little_memory_is_no_bug(
     def greedy(path: Path) -> None:
         raise MemoryError("Unable to allocate 3.6 TiB")
 
-    monkeypatch.setattr(storage, "read_tensors", greedy)
+    monkeypatch.setattr(storage, "read_stored", greedy)
     status = main(["info", str(folder / "model.safetensors")])
     assert_refused(status, capsys.readouterr().err, "3.6 TiB", "smaller")
 

@@ -22,6 +22,7 @@ import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
 from tidegate.errors import ConfigError, DataError, ModelFileError, NotFittedError, TrainingError
 from tidegate.estimator import PRESETS
+from tidegate.model import TextModel
 from tidegate.training import EpochResult, StepResult
 
 GOOD = ["lovely", "great", "charming", "fine"]
@@ -526,11 +527,40 @@ def test_threads_are_used_and_change_no_bit(tmp_path: Path, fitted: TextClassifi
     digests = {fitted.save(tmp_path / "model")}
     for threads in (1, 2, 3):
         classifier = make(threads=threads).fit(TEXTS, LABELS)
-        assert ops.threads() == threads
         digests.add(classifier.save(tmp_path / "model"))
         loaded = TextClassifier.load(tmp_path / "model")
         assert loaded.threads is None  # a model is no machine
     assert len(digests) == 1
+
+
+def test_threads_are_the_classifier_s_own(
+    fitted: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others compute meanwhile and afterwards is not its business."""
+    used = []
+    forward = TextModel.__call__
+
+    def spied(model: TextModel, *arguments: Any) -> Any:
+        used.append(ops.threads())
+        return forward(model, *arguments)
+
+    monkeypatch.setattr(TextModel, "__call__", spied)
+    ops.set_threads(2)
+    classifier = make(threads=3, epochs=1)
+    between = [ops.threads() for _ in classifier.fit_steps(TEXTS, LABELS)]
+    assert set(between) == {2}
+    classifier.predict(HELD_OUT)
+    classifier.score(TEXTS, LABELS)
+    assert set(used) == {3}
+    with pytest.raises(DataError):
+        classifier.predict_proba([7])  # type: ignore[list-item]
+    stopped = make(threads=3, epochs=1).fit_steps(TEXTS, LABELS)
+    next(stopped)
+    stopped.close()  # type: ignore[attr-defined]
+    assert ops.threads() == 2
+    used.clear()
+    fitted.predict(HELD_OUT)
+    assert set(used) == {2}
 
 
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])

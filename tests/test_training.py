@@ -220,7 +220,7 @@ def test_nothing_to_train_or_evaluate_on() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"epochs": 0}, "epochs=0 is not between 1 and 1,000,000"),
+        ({"epochs": 0}, "epochs=0 is not between 1 and 10,000"),
         ({"epochs": 1.5}, r"epochs=1\.5 is not a whole number"),
         ({"batch_size": -2}, "batch_size=-2 is not between 1 and 65,536"),
         ({"seed": -1}, "seed=-1 is not between 0"),
@@ -229,17 +229,48 @@ def test_nothing_to_train_or_evaluate_on() -> None:
         ({"learning_rate": -1e-3}, r"learning_rate=-0\.001 must be positive and finite"),
         ({"learning_rate": float("inf")}, "learning_rate=inf must be positive and finite"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be positive and finite"),
+        ({"learning_rate": 1e39}, r"learning_rate=1e\+39 must be positive and finite in float32"),
+        ({"learning_rate": 10**400}, "learning_rate=1000.* must be positive and finite"),
+        ({"learning_rate": 1e-39}, "learning_rate=1e-39 must be positive and finite in float32"),
+        ({"learning_rate": 3e38}, r"learning_rate=3e\+38 leaves float32 with beta_1=0\.9 and"),
+        ({"learning_rate": 1.2e-38}, r"learning_rate=1\.2e-38 leaves float32 with .*=0\.999"),
         ({"learning_rate": "1"}, "learning_rate='1' is not a number"),
         ({"beta_1": 1.0}, r"beta_1=1\.0 must be not negative and below 1"),
         ({"beta_2": -0.1}, r"beta_2=-0\.1 must be not negative and below 1"),
+        ({"beta_1": 1 - 1e-9}, r"beta_1=0\.999999999 must be not negative and below 1"),
+        ({"beta_2": float("nan")}, "beta_2=nan must be not negative and below 1"),
+        ({"epsilon": 1e-38}, r"epsilon=1e-38 must be .* in float32: 1\.2e-38 to 3\.4e\+38"),
         ({"epsilon": 0.0}, r"epsilon=0\.0 must be positive and finite"),
         ({"clip_norm": 0}, "clip_norm=0 must be positive and finite"),
+        ({"clip_norm": 1e-40}, "clip_norm=1e-40 must be positive and finite in float32"),
         ({"clip_norm": True}, "clip_norm=True is not a number"),
     ],
 )
 def test_configs_that_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**changed)
+
+
+def test_numbers_at_the_ends_of_float32_are_trained_with() -> None:
+    """NumPy would warn of an overflow, and warnings are errors here."""
+    model, _ = run(replace(CONFIG, epochs=1, epsilon=1.2e-38, clip_norm=1.2e-38))
+    assert np.isfinite(model.parameters["output.kernel"]).all()
+    with pytest.raises(TrainingError):
+        run(replace(CONFIG, epochs=1, learning_rate=3.4e37))
+
+
+def test_one_number_is_one_config_whatever_its_type() -> None:
+    config = TrainConfig(epochs=3, batch_size=64, clip_norm=1.0, seed=7)
+    same = TrainConfig(
+        epochs=np.int64(3),
+        batch_size=np.uint16(64),
+        learning_rate=np.float64(1e-3),
+        clip_norm=1,
+        seed=np.int32(7),
+    )
+    assert repr(same) == repr(config)
+    sized = replace(MODEL, hidden_size=np.int64(9), max_length=np.uint8(8))
+    assert repr(sized) == repr(MODEL)
 
 
 def test_betas_may_be_zero() -> None:

@@ -1,21 +1,32 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and that one run at a time works on.
 
 What is written goes to a temporary file in the same folder, is flushed to the disk, and then takes
 the name. A process killed in between leaves at worst a hidden ``.tidegate-*.tmp`` beside an
-untouched old file.
+untouched old file. A lock is an empty hidden file, ``.tidegate-*.lock``; what counts is not that it
+is there but that the system holds it for a process, so that one which was killed stands in
+nobody's way.
 """
 
 from __future__ import annotations
 
 import errno
+import filecmp
+import hashlib
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tidegate.errors import OutputError, TidegateError
+from tidegate.errors import OutputError, OutputExistsError, TidegateError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None  # type: ignore[assignment]
 
 _MENDS = {
     errno.ENOSPC: "free some space or choose another disk",
@@ -28,20 +39,47 @@ _MENDS = {
 }
 
 
-def write(path: Path, pieces: Iterable[bytes]) -> None:
+def write(path: Path, pieces: Iterable[bytes], *, replace: bool = True) -> None:
     """Write the pieces to ``path``, one after another.
 
     Raises OutputError if that can't be done; then nothing is left behind and a file that was there
     before is as it was. A symbolic link is followed, and a file that is replaced hands on its
-    permissions.
+    permissions. Without ``replace``, a file that is there is kept, however late it came, and
+    OutputExistsError raised, unless it has just these bytes.
     """
-    with _reporting(path), _temporary_beside(path) as (target, temporary, file):
+    with _reporting(path), _temporary_beside(path, replace=replace) as (target, temporary, file):
         file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        temporary.replace(target)
+        if replace:
+            temporary.replace(target)
+        else:
+            try:
+                _give_new_name(temporary, target)
+            except FileExistsError as error:
+                if not filecmp.cmp(temporary, target, shallow=False):
+                    raise OutputExistsError(
+                        f"{str(path)!r} is there already and has another content"
+                    ) from error
         _sync_folder(target.parent)
+
+
+def _give_new_name(temporary: Path, target: Path) -> None:
+    """Let the file have the name ``target``. FileExistsError if that is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):  # the file system has no links, or Python knows none
+        # An empty file holds the name, for whoever creates it has it alone. A process that is
+        # killed here leaves it empty, which is why links come first.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            temporary.replace(target)
+        finally:
+            if temporary.exists():
+                target.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -54,6 +92,96 @@ def check_writable(path: Path) -> None:
         file.write(bytes(4096))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other process and thread that asks for the same lock away from ``path``.
+
+    Raises OutputError if one has it, or if the folder takes no file. The thread that has the lock
+    may take it again. The system ends a lock with its process. Where it has no locks, as on
+    Windows or some network disks, nothing is locked.
+    """
+    if fcntl is None:
+        yield
+        return
+    with _reporting(path):
+        target = os.path.normcase(os.path.realpath(path))
+        lock = _enter(path, target)
+    try:
+        yield
+    finally:
+        _leave(target, lock)
+
+
+@dataclass
+class _Lock:
+    owner: tuple[int, int]  # process (a fork has a copy of what is below) and thread
+    depth: int  # how often the owner has it
+    file: Path
+    descriptor: int | None  # None where the file system has no locks
+
+
+_locks: dict[str, _Lock] = {}
+_locks_guard = threading.Lock()
+
+
+def _enter(path: Path, target: str) -> _Lock:
+    owner = os.getpid(), threading.get_ident()
+    with _locks_guard:
+        lock = _locks.get(target)
+        if lock is not None and lock.owner[0] == owner[0]:
+            if lock.owner != owner:
+                raise _busy(path)
+        else:
+            # Short and of a length of its own, so that it fits wherever the target's name does.
+            folder, name = os.path.split(target)
+            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+            file = Path(folder, f".tidegate-{digest}.lock")
+            lock = _locks[target] = _Lock(owner, 0, file, _acquire(path, file))
+        lock.depth += 1
+        return lock
+
+
+def _leave(target: str, lock: _Lock) -> None:
+    with _locks_guard:
+        lock.depth -= 1
+        if lock.depth or lock.owner[0] != os.getpid():  # a fork does not end its parent's lock
+            return
+        del _locks[target]
+        if lock.descriptor is not None:
+            with suppress(OSError):  # while it is held, so that nobody else's is removed
+                lock.file.unlink()
+            os.close(lock.descriptor)
+
+
+def _acquire(path: Path, file: Path) -> int | None:
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it before may have removed the file after it was opened here.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                    return descriptor
+            os.close(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _busy(path) from None
+        except OSError:
+            os.close(descriptor)
+            with suppress(OSError):
+                file.unlink()
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+
+def _busy(path: Path) -> OutputError:
+    return OutputError(
+        f"{str(path)!r} is in use by another run; wait for its end, or choose another path"
+    )
 
 
 @contextmanager
@@ -73,7 +201,7 @@ def _reporting(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary_beside(path: Path) -> Iterator[tuple[Path, Path, BinaryIO]]:
+def _temporary_beside(path: Path, *, replace: bool = True) -> Iterator[tuple[Path, Path, BinaryIO]]:
     """The file that ``path`` means, and a new one in its folder, which is gone afterwards."""
     target = Path(os.path.realpath(path))  # renaming onto a link would replace the link
     mode = None
@@ -83,7 +211,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[Path, Path, BinaryIO]]:
             raise OSError(errno.EISDIR, "Is a directory")
         if not stat.S_ISREG(mode):  # a rename would put a file in the place of /dev/null
             raise OSError(errno.EINVAL, "Not a regular file")
-        if not os.access(target, os.W_OK):  # a rename would not mind
+        if replace and not os.access(target, os.W_OK):  # a rename would not mind
             raise OSError(errno.EACCES, "The file is read-only")
     # Short and its own, so that it fits wherever the target's name does.
     temporary = target.parent / f".tidegate-{os.urandom(8).hex()}.tmp"

@@ -7,6 +7,7 @@
     ├── ShapeError            an array's shape, dtype or range does not fit the operation
     ├── ModelFileError        a model file or checkpoint can't be read
     ├── OutputError           a file can't be written
+    │   └── OutputExistsError     a file is there already and is not to be replaced
     ├── NotFittedError        a classifier is used before it was trained or loaded
     └── TrainingError         training can't go on
         └── TrainingInterrupted   the user stopped it; a checkpoint says where
@@ -47,6 +48,10 @@ class ModelFileError(TidegateError, ValueError):
 
 class OutputError(TidegateError, OSError):
     """A file can't be written; nothing was changed on the disk."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """A file is there already and is not to be replaced."""
 
 
 class NotFittedError(TidegateError, ValueError, AttributeError):

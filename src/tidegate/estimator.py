@@ -9,7 +9,8 @@ import inspect
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from tidegate.errors import (
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel, check_whole
 from tidegate.text import Tokenizer, Vocabulary
-from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
+from tidegate.training import (
+    EpochResult,
+    StepResult,
+    TrainConfig,
+    check_checkpoint_size,
+    history_size,
+    train_steps,
+)
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
@@ -60,8 +68,10 @@ class TextClassifier:
     seen; None for 3 to 20, the more the fewer texts there are (see ``epochs_for``). batch_size,
     learning_rate, clip_norm: of the training with Adam. validation_fraction: share of the texts
     held out to validate each epoch, 0 for none. random_state: the seed; the same seed, data and
-    machine give the same model, bit for bit, on any number of threads. threads: how many to use,
-    None for what TIDEGATE_THREADS says or one for each core.
+    machine give the same model, bit for bit, on any number of threads. threads: how many this
+    classifier computes on, None for the number of the process, which TIDEGATE_THREADS or
+    ``ops.set_threads`` says and else is one for each core. All classifiers of a process share one
+    pool: its number is changed while this one computes, and put back afterwards.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
     are not stored in model files), tokenizer_ and model_.
@@ -157,10 +167,29 @@ class TextClassifier:
         """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
 
         ``checkpoint`` is a file that keeps the run; ``resume`` goes on from it if it is there.
-        Arguments are checked when the first result is asked for.
+        Arguments are checked when the first result is asked for. ConfigError if the model or the
+        checkpoint would be too large a file.
         """
         self.check()
-        self._use_threads()
+        events = self._fit_events(texts, labels, checkpoint, resume)
+        try:
+            while True:
+                with self._own_threads():
+                    event = next(events, None)
+                if event is None:
+                    return
+                yield event
+        finally:
+            with self._own_threads():
+                events.close()
+
+    def _fit_events(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        checkpoint: str | os.PathLike[str] | None,
+        resume: bool,
+    ) -> Generator[StepResult | EpochResult, None, None]:
         listed = _listed_texts(texts)
         classes, targets = _encode_labels(labels, len(listed))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
@@ -174,6 +203,15 @@ class TextClassifier:
         train_set = LabeledSet(encoded.select(train_rows), targets[train_rows])
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
+        header = self._header(config, classes, tokenizer, [])
+        tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
+        storage.check_size(
+            tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
+            storage.header_size(header) + history_size(train_config.epochs),
+            "model",
+        )
+        if checkpoint is not None:
+            check_checkpoint_size(config, train_config)
         model = TextModel.initialize(config, train_config.seed)
         history: list[EpochResult] = []
         for event in train_steps(
@@ -244,17 +282,25 @@ class TextClassifier:
             seed=self.random_state,
         )
 
-    def _use_threads(self) -> None:
-        if self.threads is not None:
-            check_whole("threads", self.threads, 1, ops.MAX_THREADS)
-            ops.set_threads(int(self.threads))
+    @contextmanager
+    def _own_threads(self) -> Iterator[None]:
+        """While it lasts, computing is done on ``threads`` threads."""
+        if self.threads is None:
+            yield
+            return
+        check_whole("threads", self.threads, 1, ops.MAX_THREADS)
+        before = ops.threads()
+        ops.set_threads(int(self.threads))
+        try:
+            yield
+        finally:
+            ops.set_threads(before)
 
     # --- prediction
 
     def _fitted(self) -> TextModel:
         if not hasattr(self, "model_"):
             raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
-        self._use_threads()
         return self.model_
 
     def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
@@ -263,7 +309,8 @@ class TextClassifier:
     def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
         """[texts, classes] float64 probabilities, columns in the order of ``classes_``."""
         model = self._fitted()
-        return model.probabilities(model.predict_logits(self._encode(texts)))
+        with self._own_threads():
+            return model.probabilities(model.predict_logits(self._encode(texts)))
 
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
         """[texts] the likeliest label of each text."""
@@ -292,38 +339,65 @@ class TextClassifier:
                 f"{', '.join(str(label) for label in known)}"
             )
         targets = np.array([known[label] for label in given.tolist()], np.int32)
-        result = evaluate(model, LabeledSet(encoded, targets))
+        with self._own_threads():
+            result = evaluate(model, LabeledSet(encoded, targets))
         return replace(result, seconds=time.perf_counter() - begun)
 
     # --- the model file
 
-    def save(self, path: str | os.PathLike[str]) -> str:
-        """Write the model as one file, whole or not at all; return the file's sha256."""
+    def save(self, path: str | os.PathLike[str], *, replace: bool = True) -> str:
+        """Write the model as one file, whole or not at all; return the file's sha256.
+
+        Without ``replace``, OutputExistsError for a file that is there and is another one.
+        """
         model = self._fitted()
         vocabulary = np.frombuffer(self.tokenizer_.vocabulary.to_bytes(), np.uint8)
         tensors: dict[str, npt.NDArray[Any]] = {**model.parameters, "vocabulary": vocabulary}
         history = [asdict(result) for result in self.history_]
         for result in history:
             del result["seconds"]  # all that differs between two runs of the same job
+        header = self._header(model.config, self.classes_, self.tokenizer_, history)
+        return storage.write_tensors(Path(path), tensors, header, replace=replace)
+
+    def _header(
+        self,
+        config: ModelConfig,
+        classes: npt.NDArray[Any],
+        tokenizer: Tokenizer,
+        history: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """What the model file says besides the tensors."""
         params = self.get_params()
         del params["threads"]
-        header = {
+        for name in ("learning_rate", "clip_norm", "validation_fraction"):
+            if params[name] is not None:
+                params[name] = float(params[name])  # 1 and 1.0 are the same job
+        return {
             "kind": "model",
             "tidegate": tidegate.__version__,
-            "config": model.config.to_json(),
+            "config": config.to_json(),
             "training": {name: _json_value(value) for name, value in params.items()},
-            "classes": self.classes_.tolist(),
-            "label_type": _LABEL_TYPES[self.classes_.dtype.kind],
-            "tokenizer": self.tokenizer_.kind,
+            "classes": classes.tolist(),
+            "label_type": _LABEL_TYPES[classes.dtype.kind],
+            "tokenizer": tokenizer.kind,
             "precision": str(ops.machine_info()["precision"]),
             "history": history,
         }
-        return storage.write_tensors(Path(path), tensors, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """The classifier that ``save`` wrote. ModelFileError for anything else."""
-        tensors, header = storage.read_tensors(Path(path))
+        return cls.from_tensors(*storage.read_tensors(Path(path)), path)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        header: Mapping[str, Any],
+        path: str | os.PathLike[str],
+    ) -> TextClassifier:
+        """The classifier of what was read from ``path``. ModelFileError if it is no model."""
+        tensors = dict(tensors)
         if header.get("kind") != "model":
             raise ModelFileError(
                 f"{path} is a {header.get('kind', 'file of unknown kind')}, not a model; give the "

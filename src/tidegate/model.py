@@ -59,6 +59,8 @@ class ModelConfig:
             raise ConfigError(f"masked={self.masked!r} is neither True nor False")
         for name, (least, most) in _LIMITS.items():
             check_whole(name, getattr(self, name), least, most)
+            # NumPy's integers, as a search over parameters gives them, are no JSON.
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def kind(self) -> ops.Kind:

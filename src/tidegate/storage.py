@@ -23,7 +23,7 @@ import reprlib
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import safetensors
@@ -47,7 +47,13 @@ _DAMAGED = "copy or download it again, or train it anew"
 _FOREIGN = "give a file that tidegate saved"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, JSON]) -> str:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    header: Mapping[str, JSON],
+    *,
+    replace: bool = True,
+) -> str:
     """Write a file atomically and return the SHA-256 of its bytes in hexadecimal.
 
     tensors: float32, float16, int64, int32, uint8 or int8, of any shape and layout; else
@@ -56,10 +62,11 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping
 
     Raises OutputError if the file can't be written; then nothing is left behind and a file
     that was there before is as it was. A symbolic link is followed, and a file that is
-    replaced hands on its permissions.
+    replaced hands on its permissions. Without ``replace``, OutputExistsError for a file that
+    is there, unless it has the same bytes.
     """
     data = _serialize(tensors, header)
-    atomic.write(path, [data])
+    atomic.write(path, [data], replace=replace)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -69,6 +76,26 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises ModelFileError for everything else: no file, no regular file, another format or a
     newer one, and damage anywhere, down to a single changed byte.
     """
+    _, tensors, header = _read_file(path)
+    return tensors, header
+
+
+class Stored(NamedTuple):
+    """A file's content, with the size and SHA-256 of just the bytes that it was read from."""
+
+    tensors: dict[str, np.ndarray]
+    header: dict[str, Any]
+    size: int
+    sha256: str
+
+
+def read_stored(path: Path) -> Stored:
+    """Like ``read_tensors``, and what the file's bytes are."""
+    data, tensors, header = _read_file(path)
+    return Stored(tensors, header, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _read_file(path: Path) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]]:
     try:
         with _open_regular(path) as file:
             return _read(path, file)
@@ -135,13 +162,28 @@ def _serialize(tensors: Mapping[str, np.ndarray], header: Mapping[str, JSON]) ->
         ) from error
     data = safetensors.numpy.save(arrays, {_ENTRY: entry})
     header_bytes = int.from_bytes(data[:8], "little")
-    for what, size, limit in (
-        ("header", header_bytes, MAX_HEADER_BYTES),
-        ("file", len(data), MAX_FILE_BYTES),
-    ):
-        if size > limit:
-            raise ConfigError(f"the {what} would have {size} bytes; keep it within {limit}")
+    check_size(len(data) - header_bytes, header_bytes)
     return data
+
+
+def check_size(tensor_bytes: int, header_bytes: int, what: str = "file") -> None:
+    """ConfigError if ``what`` would be a file that is too large to be read again."""
+    if header_bytes > MAX_HEADER_BYTES:
+        raise ConfigError(
+            f"the {what}'s header would have {header_bytes:,} bytes, more than "
+            f"{MAX_HEADER_BYTES:,}; use fewer epochs, or fewer and shorter labels"
+        )
+    size = tensor_bytes + header_bytes
+    if size > MAX_FILE_BYTES:
+        raise ConfigError(
+            f"the {what} would have {size:,} bytes, more than {MAX_FILE_BYTES:,}; choose a "
+            "smaller vocabulary_size, embedding_size or hidden_size"
+        )
+
+
+def header_size(header: Mapping[str, JSON] | Sequence[JSON]) -> int:
+    """At most how many bytes of a file's header these values take, tensors' names included."""
+    return len(json.dumps(_canonical(header))) + 16_384
 
 
 def _portable(name: str, tensor: np.ndarray) -> np.ndarray:
@@ -188,7 +230,7 @@ def _open_regular(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def _read(path: Path, file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: Path, file: BinaryIO) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]]:
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         raise _unreadable(path, "is empty", _DAMAGED)
@@ -230,7 +272,7 @@ def _read(path: Path, file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, 
         raise _unreadable(path, "is damaged: its checksum does not fit its content", _DAMAGED)
     del header["format_version"]
     native = {name: t.astype(t.dtype.newbyteorder("="), copy=False) for name, t in tensors.items()}
-    return native, header
+    return data, native, header
 
 
 def _from_view(view: Mapping[str, Any]) -> np.ndarray:

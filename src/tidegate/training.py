@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import reprlib
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -18,7 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, storage
+import tidegate
+from tidegate import atomic, initializers, ops, storage
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -29,10 +32,16 @@ from tidegate.errors import (
 )
 from tidegate.layers import Gradients
 from tidegate.metrics import LabeledSet, evaluate
-from tidegate.model import TextModel, check_whole
+from tidegate.model import ModelConfig, TextModel, check_whole
 from tidegate.optim import Adam
 
 CHECKPOINT_SECONDS = 20.0
+# Between two checkpoints lies at least this many times the time that writing one takes.
+CHECKPOINT_PAUSE = 20.0
+
+# As Python's floats: NumPy would round what is compared with its own to float32.
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,9 @@ class TrainConfig:
 
     The defaults are Keras's Adam and the lecture's job. clip_norm: the largest common norm of a
     step's gradients, or None. seed: of the initial weights, the split and the shuffling.
+
+    Kernels compute in float32 and flush denormal numbers to zero, so numbers lie between 1.2e-38
+    and 3.4e+38. They are kept as Python's int and float, whichever kind of number was given.
     """
 
     epochs: int = 3
@@ -53,27 +65,47 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole("epochs", self.epochs, 1, 1_000_000)
-        check_whole("batch_size", self.batch_size, 1, 65_536)
-        check_whole("seed", self.seed, 0, 2**63 - 1)
-        _check_number("learning_rate", self.learning_rate, 0.0, math.inf)
-        _check_number("beta_1", self.beta_1, 0.0, 1.0, least_allowed=True)
-        _check_number("beta_2", self.beta_2, 0.0, 1.0, least_allowed=True)
-        _check_number("epsilon", self.epsilon, 0.0, math.inf)
-        if self.clip_norm is not None:
-            _check_number("clip_norm", self.clip_norm, 0.0, math.inf)
+        # A model file keeps a line of results for each epoch.
+        for name, least, most in (
+            ("epochs", 1, 10_000),
+            ("batch_size", 1, 65_536),
+            ("seed", 0, 2**63 - 1),
+        ):
+            check_whole(name, getattr(self, name), least, most)
+            object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("beta_1", "beta_2"):
+            given = getattr(self, name)
+            beta = _number(name, given)
+            if not (beta >= 0.0 and np.float32(min(beta, 1.0)) < 1.0):
+                raise ConfigError(f"{name}={given!r} must be not negative and below 1 in float32")
+            object.__setattr__(self, name, beta)
+        for name in ("learning_rate", "epsilon", "clip_norm"):
+            given = getattr(self, name)
+            if name == "clip_norm" and given is None:
+                continue
+            value = _number(name, given)
+            if not _SMALLEST <= value <= _LARGEST:
+                raise ConfigError(
+                    f"{name}={given!r} must be positive and finite in float32: 1.2e-38 to 3.4e+38"
+                )
+            object.__setattr__(self, name, value)
+        # What a step of Adam's multiplies with is at most this and, at first, at least that.
+        largest = self.learning_rate / (1.0 - self.beta_1)
+        least_rate = self.learning_rate * math.sqrt(1.0 - self.beta_2)
+        if not (least_rate >= _SMALLEST and largest <= _LARGEST):
+            raise ConfigError(
+                f"learning_rate={self.learning_rate!r} leaves float32 with beta_1={self.beta_1} "
+                f"and beta_2={self.beta_2}; choose one nearer to 0.001"
+            )
 
 
-def _check_number(
-    name: str, value: object, low: float, high: float, *, least_allowed: bool = False
-) -> None:
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise ConfigError(f"{name}={value!r} is not a number")
-    number = float(value)
-    if not (low < number < high or (least_allowed and number == low)):
-        bound = "not negative and" if least_allowed else "positive and"
-        limit = "finite" if math.isinf(high) else f"below {high:g}"
-        raise ConfigError(f"{name}={value!r} must be {bound} {limit}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -174,39 +206,89 @@ def train_steps(
 ) -> Iterator[StepResult | EpochResult]:
     """Train ``model`` in place, yielding a StepResult a step and an EpochResult an epoch.
 
+    After an EpochResult, the model is exactly what was trained so far, and so it is when the
+    iterator has ended, was closed or has raised. Between, rows of ``embedding.weight`` may lag
+    behind: see ``Adam``.
+
     Each epoch shuffles by ``initializers.permutation(seed, "shuffle epoch N")``. With
     ``checkpoint``, the run's whole state is written there at the end of each epoch and about every
-    ``checkpoint_seconds``; Ctrl-C then finishes the step, writes it once more and raises
+    ``checkpoint_seconds``, or more rarely if writing would take more than a twentieth of the time
+    (0: after each step). Ctrl-C then finishes the step, writes it once more and raises
     TrainingInterrupted. ``resume`` goes on from that file if it is there, and ends with the same
-    bits as a run that was never stopped.
+    bits as a run that was never stopped; it warns if another instruction set or version of
+    tidegate wrote it, for then they may differ.
 
-    Raises TrainingError when the loss is not finite: the checkpoint then still holds the last good
-    state. Raises ModelFileError or TrainingError for a checkpoint that is damaged or belongs to
-    another run.
+    Raises TrainingError when the loss or the weights are not finite: the checkpoint then still
+    holds the last good state. Raises ModelFileError or TrainingError for a checkpoint that is
+    damaged or belongs to another run, OutputError for one that another run is using, and
+    ConfigError for one that would be too large.
     """
     if not len(examples):
         raise ConfigError("there are no texts to train on; give at least one")
-    run = _Run(model, examples, validation, config)
-    if checkpoint is not None and resume and checkpoint.exists():
-        yield from run.load(checkpoint)
+    with ExitStack() as held:
+        if checkpoint is not None:
+            check_checkpoint_size(model.config, config)
+            held.enter_context(atomic.locked(checkpoint))
+        run = _Run(model, examples, validation, config)
+        if checkpoint is not None and resume and checkpoint.exists():
+            yield from run.load(checkpoint)
+        try:
+            if checkpoint is None:
+                yield from run.events()
+            else:
+                yield from _kept_events(run, checkpoint, checkpoint_seconds)
+        finally:
+            # Safe after any error: rows that lag behind are moved on as if without a gradient.
+            run.optimizer.finish()
+
+
+def _kept_events(run: _Run, path: Path, seconds: float) -> Iterator[StepResult | EpochResult]:
+    """The run's events, with its checkpoint kept at ``path`` and Ctrl-C held until it is."""
+    cost = 0.0  # of the last write
     saved_at = time.monotonic()
-    with _held_interrupts(checkpoint is not None) as interrupted:
+    with _held_interrupts() as interrupted:
         for event in run.events():
             # Read once: a signal that comes while the caller holds the event has to wait until the
             # next step, which will then be saved.
             stop = interrupted.is_set()
-            if checkpoint is not None:
-                due = time.monotonic() - saved_at >= checkpoint_seconds
-                if due or stop or isinstance(event, EpochResult):
-                    run.save(checkpoint)
-                    saved_at = time.monotonic()
+            begun = time.monotonic()
+            due = begun - saved_at >= (max(seconds, CHECKPOINT_PAUSE * cost) if seconds else 0.0)
+            if due or stop or isinstance(event, EpochResult):
+                run.save(path)
+                saved_at = time.monotonic()
+                cost = saved_at - begun
             yield event
             if stop:
-                done = run.progress
-                raise TrainingInterrupted(
-                    f"stopped in epoch {done.epoch} after step {done.step}; "
-                    f"{checkpoint} keeps everything: go on with --resume (resume=True)"
-                )
+                raise run.interruption(path)
+        if interrupted.is_set():  # while the caller had the last event
+            raise run.interruption(path)
+
+
+def history_size(epochs: int) -> int:
+    """At most how many bytes the results of so many epochs take in a file's header."""
+    widest = -1.2345678901234567e-300
+    result = EpochResult(10**9, widest, widest, widest, widest, widest)
+    return epochs * (storage.header_size([asdict(result)]) - storage.header_size([]))
+
+
+def check_checkpoint_size(model: ModelConfig, config: TrainConfig) -> None:
+    """ConfigError if a run's checkpoint would be too large a file; for use before training."""
+    numbers = sum(math.prod(shape) for shape in model.parameter_shapes().values())
+    # Weights and both moments; for each word, the step up to which it was brought.
+    tensor_bytes = 3 * 4 * numbers + 8 * model.vocabulary_size
+    header = storage.header_size({"run": {"model": model.to_json(), "training": asdict(config)}})
+    storage.check_size(tensor_bytes, header + history_size(config.epochs), "checkpoint")
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether nothing is left to train in the run of a checkpoint. ModelFileError if unusable."""
+    _, header = storage.read_tensors(checkpoint)
+    try:
+        return bool(header["progress"]["epoch"] > header["run"]["training"]["epochs"])
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{checkpoint} is not a usable checkpoint; remove it to start again"
+        ) from error
 
 
 class _Run:
@@ -233,12 +315,18 @@ class _Run:
             clip_norm=config.clip_norm,
         )
         self.progress = _Progress()
+        self.kept: _Progress | None = None  # where the checkpoint stands
         self.history: list[EpochResult] = []
         self.steps = -(-len(examples) // config.batch_size)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.progress.epoch > self.config.epochs
+
     def events(self) -> Iterator[StepResult | EpochResult]:
         """From where the run stands to its end."""
-        while self.progress.epoch <= self.config.epochs:
+        while not self.ended:
             order = initializers.permutation(
                 self.config.seed, f"shuffle epoch {self.progress.epoch}", len(self.examples)
             )
@@ -249,7 +337,6 @@ class _Run:
                 self.progress.seconds = time.perf_counter() - begun
                 yield self._step_result()
             yield self._end_epoch(begun)
-        self.optimizer.finish()
 
     def _step(self, rows: npt.NDArray[np.int64]) -> None:
         model, progress = self.model, self.progress
@@ -259,9 +346,8 @@ class _Run:
         targets = self.examples.targets[rows[batch.rows]]
         loss, d_logits, correct = model.loss(logits, targets)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} in epoch {progress.epoch}, step {progress.step + 1}; lower "
-                f"learning_rate={self.config.learning_rate:g} or set clip_norm=1"
+            raise self._divergence(
+                f"the loss is {loss} in epoch {progress.epoch}, step {progress.step + 1}"
             )
         gradients: Gradients = {}
         backward(d_logits, gradients)
@@ -287,9 +373,13 @@ class _Run:
     def _end_epoch(self, begun: float) -> EpochResult:
         self.optimizer.finish()  # validation reads any word
         done = self.progress
+        if not self._finite():
+            raise self._divergence(f"the weights are not finite at the end of epoch {done.epoch}")
         val = None
         if self.validation is not None and len(self.validation):
             val = evaluate(self.model, self.validation)
+            if not math.isfinite(val.loss):
+                raise self._divergence(f"val_loss is {val.loss} at the end of epoch {done.epoch}")
         result = EpochResult(
             epoch=done.epoch,
             seconds=time.perf_counter() - begun,
@@ -302,78 +392,157 @@ class _Run:
         self.progress = _Progress(epoch=done.epoch + 1)
         return result
 
+    def _finite(self) -> bool:
+        """Whether every weight is a finite number, and every moment of Adam's."""
+        arrays = (*self.model.parameters.values(), *self.optimizer.state().values())
+        return all(np.isfinite(array).all() for array in arrays)
+
+    def _divergence(self, what: str) -> TrainingError:
+        mend = "" if self.config.clip_norm is not None else " or set clip_norm=1"
+        return TrainingError(f"{what}; lower learning_rate={self.config.learning_rate:g}{mend}")
+
     # --- checkpoints
 
     @cached_property
-    def _identity(self) -> str:
-        """A digest of all that a checkpoint must have in common with the run that loads it."""
+    def _identity(self) -> dict[str, Any]:
+        """All that a checkpoint must have in common with the run that loads it."""
         digest = hashlib.sha256()
-        digest.update(repr((self.model.config, self.config)).encode())
         for part in (self.examples, self.validation):
             if part is None:
                 digest.update(b"none")
                 continue
-            for array in (part.texts.token_ids, part.texts.offsets, part.targets):
+            for array, dtype in (
+                (part.texts.token_ids, "<i4"),
+                (part.texts.offsets, "<i8"),
+                (part.targets, "<i4"),
+            ):
                 digest.update(str(array.shape).encode())
-                digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+                digest.update(np.ascontiguousarray(array, dtype).data)
+        return {
+            "model": self.model.config.to_json(),
+            "training": asdict(self.config),
+            "data": digest.hexdigest(),
+        }
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, unless a weight is not finite: then the old one stays."""
-        if not all(np.isfinite(value).all() for value in self.model.parameters.values()):
+        """Write the checkpoint, unless a number is not finite: then the old one stays."""
+        if not self._finite():
             return
         tensors: dict[str, npt.NDArray[Any]] = dict(self.model.parameters)
         tensors.update(self.optimizer.state())
         header: dict[str, Any] = {
             "kind": "checkpoint",
-            "identity": self._identity,
+            "run": self._identity,
+            "made_by": _maker(),
             "optimizer_steps": self.optimizer.step_count,
             "progress": asdict(self.progress),
             "history": [asdict(result) for result in self.history],
         }
         storage.write_tensors(path, tensors, header)
+        self.kept = replace(self.progress)
 
     def load(self, path: Path) -> list[EpochResult]:
-        """Continue from the checkpoint; the results of the epochs that it has behind it."""
+        """Continue from the checkpoint; the results of the epochs that it has behind it.
+
+        Nothing is changed by one that can't be used.
+        """
         tensors, header = storage.read_tensors(path)
         if header.get("kind") != "checkpoint":
             raise ModelFileError(f"{path} is a model, not a checkpoint")
-        if header.get("identity") != self._identity:
+        different = _differences(self._identity, header.get("run"))
+        if different:
             raise TrainingError(
-                f"{path} belongs to a run with other data or options; use the same ones, or "
-                "remove it to start again"
+                f"{path} belongs to a run with other data or options ({different}); use the same "
+                "ones, or remove it to start again"
             )
         try:
-            self.optimizer.restore(header["optimizer_steps"], tensors)
             for name, own in self.model.parameters.items():
                 if tensors[name].shape != own.shape or tensors[name].dtype != own.dtype:
                     raise ShapeError(f"{name} does not fit the model")
-                own[...] = tensors[name]
-            self.progress = _from_fields(_Progress, header["progress"])
-            self.history = [EpochResult.from_json(result) for result in header["history"]]
-            done = self.progress
+            done = _from_fields(_Progress, header["progress"])
+            history = [EpochResult.from_json(result) for result in header["history"]]
             if not (1 <= done.epoch <= self.config.epochs + 1 and done.step <= self.steps):
                 raise DataError(f"epoch {done.epoch}, step {done.step} lies outside the run")
-            if len(self.history) != done.epoch - 1 or done.correct > done.texts:
+            if len(history) != done.epoch - 1 or done.correct > done.texts:
                 raise DataError("its results do not fit its place in the run")
+            self.optimizer.restore(header["optimizer_steps"], tensors)
         except (KeyError, TypeError, ShapeError, DataError) as error:
             raise ModelFileError(
                 f"{path} is not a usable checkpoint ({error}); remove it to start again"
             ) from error
-        return list(self.history)
+        for name, own in self.model.parameters.items():
+            own[...] = tensors[name]
+        self.progress, self.kept, self.history = done, replace(done), history
+        if header.get("made_by") != _maker() and not self.ended:
+            warnings.warn(
+                f"{path} was written by {_maker_name(header.get('made_by'))} and goes on with "
+                f"{_maker_name(_maker())}: the model may differ in its last bits from one that "
+                "was trained without a change",
+                stacklevel=2,
+            )
+        return list(history)
+
+    def interruption(self, path: Path) -> TrainingInterrupted:
+        """What to tell the user who stopped the run, and what the checkpoint holds of it."""
+        stopped = f"stopped {_place(self.progress)}"
+        go_on = "go on with --resume (resume=True)"
+        if self.kept == self.progress:
+            return TrainingInterrupted(f"{stopped}; {path} keeps everything: {go_on}")
+        if self.kept is not None:
+            stopped += f", with numbers that are not finite; {path} keeps the run as it was"
+            return TrainingInterrupted(f"{stopped} {_place(self.kept)}: {go_on}")
+        return TrainingInterrupted(
+            f"{stopped}, with numbers that are not finite; nothing was kept of this run"
+        )
+
+
+def _place(progress: _Progress) -> str:
+    if progress.step:
+        return f"in epoch {progress.epoch} after step {progress.step}"
+    return f"after epoch {progress.epoch - 1}" if progress.epoch > 1 else "at the start"
+
+
+def _maker() -> dict[str, str]:
+    """What a run's bits depend on besides the run: it is not the same on every machine."""
+    return {"tidegate": tidegate.__version__, "isa": ops.isa()}
+
+
+def _maker_name(maker: Any) -> str:
+    if not isinstance(maker, Mapping):
+        return "another tidegate"
+    version, isa = (reprlib.repr(maker.get(name)).strip("'") for name in ("tidegate", "isa"))
+    return f"tidegate {version} on {isa}"
+
+
+def _differences(own: Mapping[str, Any], stored: Any) -> str:
+    """In words, what a checkpoint's run does not have in common with ours; "" for nothing."""
+    if stored == own:
+        return ""
+    found = []
+    for part in ("model", "training"):
+        given = stored.get(part) if isinstance(stored, Mapping) else None
+        if isinstance(given, Mapping):
+            for name, value in own[part].items():
+                if given.get(name) != value:
+                    found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
+    return ", ".join(found) or "other texts or labels"
 
 
 @contextmanager
-def _held_interrupts(hold: bool) -> Iterator[threading.Event]:
+def _held_interrupts() -> Iterator[threading.Event]:
     """While it lasts, the first Ctrl-C only sets the event; a second one acts as usual.
 
-    Signals reach the main thread alone, so elsewhere nothing is held.
+    Nothing is held where Ctrl-C can't or must not come: off the main thread, and in a process that
+    ignores it. One that set the event too late to be heeded inside acts as usual at the end.
     """
     interrupted = threading.Event()
-    if not hold or threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (
+        signal.SIG_IGN,
+        None,  # not Python's, and so not ours to put back
+    ):
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def note(signal_number: int, frame: FrameType | None) -> None:
         interrupted.set()
@@ -384,3 +553,5 @@ def _held_interrupts(hold: bool) -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
+    if interrupted.is_set():
+        signal.raise_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -57,6 +58,12 @@ def tidegate(
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status; see ``tidegate.cli.main``."""
     terminal.prepare()
+    with warnings.catch_warnings():
+        warnings.showwarning = terminal.note
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         # Not app(): it would turn Ctrl-C and a closed pipe into exits before they are told apart.
         command = get_command(app)

@@ -29,7 +29,9 @@ def evaluate(
       tidegate evaluate model.safetensors held_out.csv --report result.json
     """
     if report is not None:
-        files.check_distinct({"MODEL": model, "SOURCE": Path(source), "--report": report})
+        files.check_distinct(
+            {"MODEL": model, "SOURCE": Path(source), "--data": data, "--report": report}
+        )
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import __version__, storage
     from tidegate import data as datasets
@@ -38,7 +40,8 @@ def evaluate(
     started = time.perf_counter()
     if report is not None:
         atomic.check_writable(report)
-    classifier = TextClassifier.load(model)
+    stored = storage.read_stored(model)
+    classifier = TextClassifier.from_tensors(stored.tensors, stored.header, model)
     dataset = datasets.load(
         source,
         data=data,
@@ -77,7 +80,7 @@ def evaluate(
                 "test": files.measured(result),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),
-                "sha256": storage.file_sha256(model),
+                "sha256": stored.sha256,
             },
         )
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate import atomic
-from tidegate.errors import ConfigError, OutputError
+from tidegate.errors import ConfigError, OutputExistsError
 
 if TYPE_CHECKING:
     from tidegate.metrics import Evaluation
 
 
 def check_new(path: Path, *, force: bool, mend: str) -> None:
-    """Raise OutputError if a file is there already, unless ``force``; folders are not for here."""
+    """Raise OutputExistsError if a file is there, unless ``force``; folders are not for here."""
     if not force and os.path.lexists(path) and not path.is_dir():
-        raise OutputError(f"{str(path)!r} is there already; {mend}")
+        raise OutputExistsError(f"{str(path)!r} is there already; {mend}")
 
 
 def check_distinct(paths: Mapping[str, Path | None]) -> None:

@@ -22,12 +22,12 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     from tidegate import storage
     from tidegate.estimator import TextClassifier
 
-    classifier = TextClassifier.load(model)
-    _, header = storage.read_tensors(model)
+    tensors, header, size, sha256 = storage.read_stored(model)
+    classifier = TextClassifier.from_tensors(tensors, header, model)
     facts = {
         "model": str(model),
-        "bytes": model.stat().st_size,
-        "sha256": storage.file_sha256(model),
+        "bytes": size,
+        "sha256": sha256,
         "tidegate": header.get("tidegate"),
         "precision": header.get("precision"),
         "config": header["config"],

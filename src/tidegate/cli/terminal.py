@@ -90,6 +90,11 @@ def complain(message: str) -> None:
         _discard(sys.stderr)
 
 
+def note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line on standard error; takes the place of ``warnings.showwarning``."""
+    complain(f"note: {message}")
+
+
 def settle_output() -> None:
     """Flush what was printed before an error; what can't be written must not fail again at exit."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.cli.progress import follow
+from tidegate.errors import OutputError, OutputExistsError
 
 if TYPE_CHECKING:
     from tidegate.data import Dataset
@@ -167,35 +169,55 @@ def train(
     overrides = {name: value for name, value in given.items() if value is not None}
     if checkpoint is None:
         checkpoint = output.parent / f"{output.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}"
-    _check_files(source, output, checkpoint, report, force=force, resume=resume)
+    files.check_distinct(
+        {
+            "SOURCE": Path(source),
+            "--data": data,
+            "--output": output,
+            "--checkpoint": checkpoint,
+            "--report": report,
+        }
+    )
+    _check_new(output, checkpoint, force=force, resume=resume)
+    for path in (output, checkpoint, report):
+        if path is not None:
+            atomic.check_writable(path)
+    if quiet:
+        warnings.simplefilter("ignore")
 
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import data as datasets
+    from tidegate import ops
     from tidegate.estimator import TextClassifier
 
     if preset is None:
         preset = "lecture" if source == "imdb" else "default"
     classifier = TextClassifier.from_preset(preset, **overrides)
     classifier.check()  # now, and not after a download
-    dataset = datasets.load(
-        source,
-        data=data,
-        text_column=text_column,
-        label_column=label_column,
-        progress=terminal.progress_wanted(quiet),
-    )
-    if not quiet:
-        terminal.say(f"data: {dataset.origin}")
-        terminal.say(_counts(classifier, dataset))
-        if resume and not checkpoint.exists():
-            terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
-
-    steps = classifier.fit_steps(
-        dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
-    )
-    follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
-    sha256 = classifier.save(output)  # before all that could still fail
-    checkpoint.unlink(missing_ok=True)
+    if threads is not None:
+        ops.set_threads(threads)  # for all that the command computes
+    with atomic.locked(checkpoint):
+        # Once more: the run that had the checkpoint until now may have left its model.
+        _check_new(output, checkpoint, force=force, resume=resume)
+        dataset = datasets.load(
+            source,
+            data=data,
+            text_column=text_column,
+            label_column=label_column,
+            progress=terminal.progress_wanted(quiet),
+        )
+        if not quiet:
+            terminal.say(f"data: {dataset.origin}")
+            terminal.say(_counts(classifier, dataset))
+            if resume and not checkpoint.exists():
+                terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
+        steps = classifier.fit_steps(
+            dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
+        )
+        follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+        # Before all that could still fail.
+        sha256 = _save(classifier, output, checkpoint, force=force)
+        checkpoint.unlink(missing_ok=True)
 
     test = None
     if dataset.test is not None:
@@ -211,29 +233,41 @@ def train(
         terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
 
 
-def _check_files(
-    source: str,
-    output: Path,
-    checkpoint: Path,
-    report: Path | None,
-    *,
-    force: bool,
-    resume: bool,
-) -> None:
-    """Refuse before the work begins what would fail, or destroy something, at its end."""
-    files.check_distinct(
-        {"SOURCE": Path(source), "--output": output, "--checkpoint": checkpoint, "--report": report}
-    )
-    files.check_new(output, force=force, mend="choose another --output, or replace it with --force")
+def _check_new(output: Path, checkpoint: Path, *, force: bool, resume: bool) -> None:
+    """Refuse before the work begins to replace what is not to be replaced at its end."""
     if not resume:
-        files.check_new(
-            checkpoint,
-            force=force,
-            mend="go on from it with --resume, or begin anew with --force",
+        mend = "choose another --output, or replace it with --force"
+        files.check_new(output, force=force, mend=mend)
+        mend = "go on from it with --resume, or begin anew with --force"
+        files.check_new(checkpoint, force=force, mend=mend)
+    elif not checkpoint.exists():
+        mend = (
+            f"with no checkpoint {str(checkpoint)!r} there is nothing to resume: use that model, "
+            "or train anew with another --output or --force"
         )
-    for path in (output, checkpoint, report):
-        if path is not None:
-            atomic.check_writable(path)
+        files.check_new(output, force=force, mend=mend)
+    elif not force and output.is_file():
+        # Of a run that was killed after it had saved its model? If not, saving will find out.
+        from tidegate.training import is_finished
+
+        if not is_finished(checkpoint):
+            mend = (
+                f"choose another --output with --checkpoint {shlex.quote(str(checkpoint))}, or "
+                "replace it with --force"
+            )
+            files.check_new(output, force=force, mend=mend)
+
+
+def _save(classifier: TextClassifier, output: Path, checkpoint: Path, *, force: bool) -> str:
+    """Save the model and return its sha256; if that fails, say where the model is kept."""
+    try:
+        return classifier.save(output, replace=force)
+    except OutputError as error:
+        kind = OutputExistsError if isinstance(error, OutputExistsError) else OutputError
+        raise kind(
+            f"{error}; the trained model is kept: the same command with --resume --checkpoint "
+            f"{shlex.quote(str(checkpoint))} and another --output saves it at once"
+        ) from error
 
 
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
