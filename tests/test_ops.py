@@ -1234,7 +1234,8 @@ def test_arrays_that_can_t_be_written_are_refused_by_name() -> None:
 def test_the_compiled_module_converts_no_array() -> None:
     """It would write its result into the converted copy."""
     x = float32(4)
-    for other in (x.astype(np.float64), x[::2], x.reshape(2, 2), x.tolist()):
+    others: list[Any] = [x.astype(np.float64), x[::2], x.reshape(2, 2), x.tolist()]
+    for other in others:
         with pytest.raises(TypeError, match="incompatible function arguments"):
             _kernels.sigmoid(x, other)
         with pytest.raises(TypeError, match="incompatible function arguments"):

@@ -1,12 +1,143 @@
-"""The compiled module. Its functions check nothing: call them through ``ops``."""
+"""The compiled module. Its functions check only types and contiguity: call them through ``ops``.
 
-from typing import Any
+Arrays are C-contiguous and never converted. What is written into, behind all that is read, is
+allocated by the caller; shapes stand in ops.py and cpp/kernels.h.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+
+_Floats: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
+_FloatRows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+_Int32s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
+_Int64s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+# --- the machine
 
 MAX_THREADS: int
 
 def available() -> list[str]: ...
 def active() -> str: ...
-def use(name: str) -> bool: ...
+def use(arg: str, /) -> bool: ...
 def threads() -> int: ...
-def set_threads(threads: int) -> None: ...
-def __getattr__(name: str) -> Any: ...
+def set_threads(arg: int, /) -> None: ...
+
+# --- batches
+
+def pack(
+    token_ids: _Int32s,
+    offsets: _Int64s,
+    rows: _Int64s,
+    max_length: int,
+    masked: bool,
+    vocabulary_size: int,
+) -> tuple[_Int32s, _Int32s, int, _Int32s, int, _Int32s, _Int32s, _Int32s, _Int32s]:
+    """The fields of ``batch.PackedBatch`` in their order. IndexError for an id out of range."""
+
+def gather_rows(table: _FloatRows, rows: _Int32s, out: _FloatRows) -> None: ...
+
+# --- layers
+
+class Recurrent:
+    """One recurrent pass: borrows the arrays of its forward call until the next one."""
+
+    def __init__(self) -> None: ...
+    def forward(
+        self,
+        cell: int,
+        lengths: _Int32s,
+        step_offsets: _Int32s,
+        padding_steps: int,
+        index: _Int32s | None,
+        occurrences: _Int32s | None,
+        occurrence_offsets: _Int32s | None,
+        inputs: _FloatRows,
+        kernel: _FloatRows,
+        recurrent_kernel: _FloatRows,
+        bias: _Floats,
+        recurrent_bias: _Floats | None,
+        initial: _FloatRows | None,
+        initial_cell: _FloatRows | None,
+        last: _FloatRows,
+        outputs: _FloatRows | None,
+    ) -> None: ...
+    def backward(
+        self,
+        d_last: _FloatRows | None,
+        d_outputs: _FloatRows | None,
+        d_inputs: _FloatRows,
+        d_kernel: _FloatRows,
+        d_recurrent_kernel: _FloatRows,
+        d_bias: _Floats,
+        d_recurrent_bias: _Floats | None,
+        d_initial: _FloatRows | None,
+        d_initial_cell: _FloatRows | None,
+    ) -> None: ...
+    def read_channel(self, channel: int, out: _FloatRows) -> None: ...
+
+def linear_forward(
+    inputs: _FloatRows, kernel: _FloatRows, bias: _Floats, outputs: _FloatRows
+) -> None: ...
+def linear_backward(
+    inputs: _FloatRows,
+    kernel: _FloatRows,
+    d_outputs: _FloatRows,
+    d_inputs: _FloatRows,
+    d_kernel: _FloatRows,
+    d_bias: _Floats,
+) -> None: ...
+
+# --- losses: the mean, and how many rows are right
+
+def logistic_loss(logits: _Floats, targets: _Int32s, d_logits: _Floats) -> tuple[float, int]: ...
+def softmax_loss(
+    logits: _FloatRows, targets: _Int32s, d_logits: _FloatRows
+) -> tuple[float, int]: ...
+
+# --- the optimiser
+
+def adam_dense(
+    parameter: _Floats,
+    gradient: _Floats,
+    first: _Floats,
+    second: _Floats,
+    rates: _Floats,
+    step: int,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    gradient_scale: float,
+) -> None: ...
+def adam_catch_up(
+    parameter: _FloatRows,
+    first: _FloatRows,
+    second: _FloatRows,
+    last_step: _Int64s,
+    words: _Int32s | None,
+    rates: _Floats,
+    step: int,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> None: ...
+def adam_rows(
+    parameter: _FloatRows,
+    first: _FloatRows,
+    second: _FloatRows,
+    last_step: _Int64s,
+    words: _Int32s,
+    gradients: _FloatRows,
+    rates: _Floats,
+    step: int,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    gradient_scale: float,
+) -> None: ...
+def sum_of_squares(x: _Floats) -> float: ...
+
+# --- element by element
+
+def sigmoid(x: _Floats, y: _Floats) -> None: ...
+def tanh(x: _Floats, y: _Floats) -> None: ...
