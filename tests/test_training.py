@@ -261,15 +261,16 @@ def test_numbers_at_the_ends_of_float32_are_trained_with() -> None:
 
 def test_one_number_is_one_config_whatever_its_type() -> None:
     config = TrainConfig(epochs=3, batch_size=64, clip_norm=1.0, seed=7)
-    same = TrainConfig(
-        epochs=np.int64(3),
-        batch_size=np.uint16(64),
-        learning_rate=np.float64(1e-3),
-        clip_norm=1,
-        seed=np.int32(7),
-    )
-    assert repr(same) == repr(config)
-    sized = replace(MODEL, hidden_size=np.int64(9), max_length=np.uint8(8))
+    numbers: dict[str, Any] = {
+        "epochs": np.int64(3),
+        "batch_size": np.uint16(64),
+        "learning_rate": np.float64(1e-3),
+        "clip_norm": 1,
+        "seed": np.int32(7),
+    }
+    assert repr(TrainConfig(**numbers)) == repr(config)
+    sizes: dict[str, Any] = {"hidden_size": np.int64(9), "max_length": np.uint8(8)}
+    sized = replace(MODEL, **sizes)
     assert repr(sized) == repr(MODEL)
 
 
