@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import math
 import os
@@ -336,7 +335,19 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
     "no words": (["", " !"], [0, 1], "the texts have no words; give at least one text with a"),
     "texts is None": (None, [0, 1], "texts is"),
     "labels is None": (["a", "b"], None, "labels is"),
-    "labels in columns": (["a", "b"], np.array([[0], [1]]), "label 0 is"),
+    "labels in a column": (
+        ["a", "b"],
+        np.array([[0], [1]]),
+        r"labels is a ndarray of shape \[2, 1\]; give one column of it",
+    ),
+    "texts in a column": (
+        np.array([["a"], ["b"]]),
+        [0, 1],
+        r"texts is a ndarray of shape \[2, 1\]",
+    ),
+    "no dimension": (np.array("a"), [0], r"texts is a ndarray of shape \[\]"),
+    "texts as a dict": ({"a": 0, "b": 1}, [0, 1], "texts is a dict; give one column of it"),
+    "labels as a dict": (["a", "b"], {0: "a", 1: "b"}, "labels is a dict; give one column of it"),
 }
 
 
@@ -490,18 +501,6 @@ def test_a_clone_by_hand_trains_to_the_same(fitted: TextClassifier) -> None:
     assert not hasattr(clone, "model_")
     clone.fit(TEXTS, LABELS)
     np.testing.assert_array_equal(clone.predict_proba(HELD_OUT), fitted.predict_proba(HELD_OUT))
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
-)
-def test_scikit_learn_clones_it(fitted: TextClassifier) -> None:
-    from sklearn.base import clone  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
-    copied = clone(fitted)
-    assert copied is not fitted
-    assert copied.get_params() == fitted.get_params()
-    assert not hasattr(copied, "model_")
 
 
 def test_presets() -> None:

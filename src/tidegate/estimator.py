@@ -79,6 +79,8 @@ class TextClassifier:
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
 
+    _estimator_type = "classifier"  # for tools from before scikit-learn's tags
+
     def __init__(
         self,
         *,
@@ -138,6 +140,20 @@ class TextClassifier:
                 raise unknown_choice("parameter", name, names)
             setattr(self, name, value)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks: a classifier of one label each, whose input is texts."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=self._estimator_type,
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(string=True, two_d_array=False),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
@@ -299,7 +315,7 @@ class TextClassifier:
     # --- prediction
 
     def _fitted(self) -> TextModel:
-        if not hasattr(self, "model_"):
+        if not self.__sklearn_is_fitted__():
             raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
         return self.model_
 
@@ -433,7 +449,16 @@ def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
         raise DataError("texts is one str; give a list of texts, even for a single one")
     if not isinstance(texts, Iterable):
         raise DataError(f"texts is {texts!r}; give a list of texts")
+    _check_column("texts", texts)
     return texts if isinstance(texts, list) else list(texts)
+
+
+def _check_column(name: str, values: Iterable[Any]) -> None:
+    """DataError for a table or dict: what it iterates over is not its values."""
+    shape = getattr(values, "shape", None)
+    if isinstance(values, Mapping) or (isinstance(shape, tuple) and len(shape) != 1):
+        size = "" if shape is None else f" of shape {list(shape)}"
+        raise DataError(f"{name} is a {type(values).__name__}{size}; give one column of it")
 
 
 def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
@@ -442,6 +467,7 @@ def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
         raise DataError("labels is one str; give a list with one label for each text")
     if not isinstance(labels, Iterable):
         raise DataError(f"labels is {labels!r}; give a list with one label for each text")
+    _check_column("labels", labels)
     listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(listed) != texts:
         raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
