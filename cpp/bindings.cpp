@@ -18,6 +18,7 @@
 #include "dispatch.h"
 #include "pack.h"
 #include "parallel.h"
+#include "scorer.h"
 #include "tape.h"
 
 namespace nb = nanobind;
@@ -155,6 +156,35 @@ class Recurrent {
   MaybeIn<float, 2> initial_, initial_cell_;
   const Kernels* kernels_ = nullptr;
   RecurrentTape tape_;
+};
+
+// A model's snapshot for prediction; keeps the embedding alive, which it reads in place.
+class NativeScorer {
+ public:
+  NativeScorer(int cell, int max_length, bool masked, In<float, 2> embedding, In<float, 2> kernel,
+               In<float, 2> recurrent_kernel, In<float, 1> bias, MaybeIn<float, 1> recurrent_bias,
+               In<float, 2> output_kernel, In<float, 1> output_bias)
+      : embedding_(embedding),
+        scorer_(active(), ThreadPool::instance(),
+                {static_cast<Cell>(cell), static_cast<int>(embedding.shape(0)),
+                 static_cast<int>(kernel.shape(0)), static_cast<int>(recurrent_kernel.shape(0)),
+                 static_cast<int>(output_kernel.shape(1)), max_length, masked, embedding.data(),
+                 kernel.data(), recurrent_kernel.data(), bias.data(), data_or_null(recurrent_bias),
+                 output_kernel.data(), output_bias.data()}) {}
+
+  void score(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, Out<float, 2> logits) {
+    try {
+      nb::gil_scoped_release unlocked;
+      scorer_.score(ThreadPool::instance(), token_ids.data(), offsets.data(),
+                    static_cast<long>(logits.shape(0)), logits.data());
+    } catch (const IdOutOfRange& bad) {
+      throw nb::index_error(("token id " + std::to_string(bad.id)).c_str());
+    }
+  }
+
+ private:
+  In<float, 2> embedding_;
+  Scorer scorer_;
 };
 
 // Scratch for the small dense layer; one a thread, since calls may come from several.
@@ -385,6 +415,13 @@ NB_MODULE(_kernels, module) {
            array("d_inputs"), array("d_kernel"), array("d_recurrent_kernel"), array("d_bias"),
            optional("d_recurrent_bias"), optional("d_initial"), optional("d_initial_cell"))
       .def("read_channel", &Recurrent::read_channel, nb::arg("channel"), array("out"));
+  nb::class_<NativeScorer>(module, "Scorer")
+      .def(nb::init<int, int, bool, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>,
+                    MaybeIn<float, 1>, In<float, 2>, In<float, 1>>(),
+           nb::arg("cell"), nb::arg("max_length"), nb::arg("masked"), array("embedding"),
+           array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
+           array("output_kernel"), array("output_bias"))
+      .def("score", &NativeScorer::score, array("token_ids"), array("offsets"), array("logits"));
   module.def("linear_forward", &linear_forward, array("inputs"), array("kernel"), array("bias"),
              array("outputs"));
   module.def("linear_backward", &linear_backward, array("inputs"), array("kernel"),

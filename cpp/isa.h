@@ -32,6 +32,7 @@ constexpr Kernels make_kernels(const char* name) {
       segment_sum,
       {forward_padding<0>, forward_padding<1>, forward_padding<2>, forward_padding<3>},
       {forward_rows<0>, forward_rows<1>, forward_rows<2>, forward_rows<3>},
+      {score_rows<0>, score_rows<1>, score_rows<2>, score_rows<3>},
       {backward_rows<0>, backward_rows<1>, backward_rows<2>, backward_rows<3>},
       {backward_padding<0>, backward_padding<1>, backward_padding<2>, backward_padding<3>},
       adam,

@@ -141,10 +141,13 @@ struct RecurrentArgs {
   const float* recurrent_bias;    // GRU after: [padded hidden], the candidate's
   const float* initial;           // [B, hidden] or null (zeros); null when P > 0
   const float* initial_cell;      // LSTM: the same for the cell state
-  float* states;                  // [N + P + B + 1] rows out
+  // Scoring only: the state of a row that joins before each step, as padding leaves it; or null.
+  const float* start;       // [T + 1] rows in, stride state_stride
+  const float* start_cell;  // LSTM
+  float* states;            // [N + P + B + 1] rows out; scoring: [2 * B]
   long state_stride;
-  float* cells;  // LSTM: cell states, laid out as states. GRU before: reset * hidden [N + P]
-  float* gates;  // [N + P][panel][channel][16] out
+  float* cells;  // LSTM: cell states, laid out as states. GRU before: reset * hidden [N + P], or [2B]
+  float* gates;  // [N + P][panel][channel][16] out; scoring: GRU before: [B], else null
   long gate_stride;
   // Backward only.
   const float* packed_back;            // backward-packed recurrent weights
@@ -190,6 +193,7 @@ struct Kernels {
   // Indexed by Cell. The rows form needs the padding row's states, the padding form runs it.
   void (*forward_padding[kCells])(const RecurrentArgs&);
   void (*forward_rows[kCells])(const RecurrentArgs&, int row_begin, int row_end);
+  void (*score_rows[kCells])(const RecurrentArgs&);  // one thread's whole batch, forward only
   void (*backward_rows[kCells])(const RecurrentArgs&, int row_begin, int row_end);
   void (*backward_padding[kCells])(const RecurrentArgs&);  // after all rows
   void (*adam)(const AdamArgs&, float* parameter, const float* gradient, float* first_moment,

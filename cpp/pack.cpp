@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "id_map.h"
+
 namespace tidegate {
 
 namespace {
@@ -36,17 +38,8 @@ PackedArrays pack_batch(const int32_t* token_ids, const int64_t* offsets, const 
   const int64_t total = positions + out.padding_steps;
   out.index.resize(total);
   out.step_offsets.resize(out.steps + 1);
-  // Each id's place among the batch's words, valid where it bears this batch's stamp: to clear the
-  // table for each batch would cost more than to pack it where the vocabulary is large.
-  struct Slot {
-    uint32_t stamp;
-    int32_t word;
-  };
-  thread_local std::vector<Slot> slots;
-  thread_local uint32_t stamp = 0;
-  if (++stamp == 0) slots.clear();  // it has come round: old stamps mean nothing any more
-  if (slots.size() < static_cast<size_t>(vocabulary_size)) slots.resize(vocabulary_size, Slot{0, 0});
-  if (stamp == 0) stamp = 1;
+  thread_local IdMap places;  // of ids among the batch's words
+  places.restart(vocabulary_size);
   std::vector<int32_t> counts;
   auto place = [&](int32_t id, int64_t position) {
     if (id < 0 || id >= vocabulary_size) {
@@ -54,14 +47,14 @@ PackedArrays pack_batch(const int32_t* token_ids, const int64_t* offsets, const 
       out.bad_id = id;
       return;
     }
-    Slot& slot = slots[id];
-    if (slot.stamp != stamp) {
-      slot = {stamp, static_cast<int32_t>(out.words.size())};
+    const int32_t fresh = static_cast<int32_t>(out.words.size());
+    const int32_t word = places.number(id, fresh);
+    if (word == fresh) {
       out.words.push_back(id);
       counts.push_back(0);
     }
-    ++counts[slot.word];
-    out.index[position] = slot.word;
+    ++counts[word];
+    out.index[position] = word;
   };
   int64_t position = 0;
   int active = 0;

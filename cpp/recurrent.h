@@ -1,7 +1,6 @@
 // The time loops: every step of a range of rows, forward and backward, for each cell.
 //
-// A step reads rows [in, in + rows) of the states and writes rows [out, out + rows); `in` is also
-// the first position of the step. Rows of a range never wait for each other's threads.
+// Rows of a range never wait for each other's threads.
 #pragma once
 
 #include "cells.h"
@@ -11,6 +10,18 @@ namespace tidegate {
 namespace {
 
 constexpr int kSingleVectors = 3;  // vectors of one gate that a tile takes together
+
+// Where the rows of a step find their things. While training everything is kept, and all but `out`
+// and `next` are one number. While scoring, states alternate between two places and the tape has
+// room for one step.
+struct StepAt {
+  long in, out;   // first row of the states before and after the step
+  long position;  // first row's position, for its inputs
+  long next;      // the same of the following step, whose inputs are fetched ahead
+  long tape;      // first row of the tape
+};
+
+TG_INLINE StepAt training_step(long in, long out) { return {in, out, in, out, in}; }
 
 TG_INLINE const float* projected_row(const RecurrentArgs& args, long position) {
   const long row = args.index != nullptr ? args.index[position] : position;
@@ -28,9 +39,10 @@ TG_INLINE void prefetch_panel(const RecurrentArgs& args, long position, long row
   }
 }
 
-// A tile's way out: what stands at its first row and first unit, and its sums.
+// A tile's way out: its sums, and where its first row is.
 struct TileEnd {
-  long in, out;  // rows of the states before and after the step
+  const StepAt& at;
+  long row;  // of the step
   int rows;
   int unit;
   const float* sums;  // [rows][vectors][kWidth]
@@ -40,13 +52,15 @@ TG_NOINLINE void gru_after_end(const RecurrentArgs& args, const TileEnd& tile) {
   const int gate = tile.unit / kPanel * kPanel * 3 + tile.unit % kPanel;
   const int channel = tile.unit / kPanel * kPanel * 4 + tile.unit % kPanel;
   const float* sums = tile.sums;
-  for (int r = 0; r < tile.rows; ++r, sums += 3 * kWidth) {
+  const long end = tile.row + tile.rows;
+  for (long r = tile.row; r < end; ++r, sums += 3 * kWidth) {
     const vec recurrent = load(sums + 2 * kWidth);
-    const vec candidate = load(projected_row(args, tile.in + r) + gate + 2 * kPanel);
-    const vec hidden = load(args.states + (tile.in + r) * args.state_stride + tile.unit);
+    const vec candidate = load(projected_row(args, tile.at.position + r) + gate + 2 * kPanel);
+    const vec hidden = load(args.states + (tile.at.in + r) * args.state_stride + tile.unit);
     const GruStep step = gru_after(load(sums), load(sums + kWidth), candidate, recurrent, hidden);
-    store(args.states + (tile.out + r) * args.state_stride + tile.unit, step.hidden);
-    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    store(args.states + (tile.at.out + r) * args.state_stride + tile.unit, step.hidden);
+    if (args.gates == nullptr) continue;
+    float* tape = args.gates + (tile.at.tape + r) * args.gate_stride + channel;
     store(tape, step.update);
     store(tape + kPanel, step.reset);
     store(tape + 2 * kPanel, step.candidate);
@@ -57,13 +71,14 @@ TG_NOINLINE void gru_after_end(const RecurrentArgs& args, const TileEnd& tile) {
 TG_NOINLINE void gru_before_gates_end(const RecurrentArgs& args, const TileEnd& tile) {
   const int channel = tile.unit / kPanel * kPanel * 3 + tile.unit % kPanel;
   const float* sums = tile.sums;
-  for (int r = 0; r < tile.rows; ++r, sums += 2 * kWidth) {
+  const long end = tile.row + tile.rows;
+  for (long r = tile.row; r < end; ++r, sums += 2 * kWidth) {
     vec update = load(sums), reset = load(sums + kWidth);
     sigmoid_pair(update, reset);
-    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    float* tape = args.gates + (tile.at.tape + r) * args.gate_stride + channel;
     store(tape, update);
     store(tape + kPanel, reset);
-    const long at = (tile.in + r) * args.state_stride + tile.unit;
+    const long at = (tile.at.in + r) * args.state_stride + tile.unit;
     store(args.cells + at, mul(reset, load(args.states + at)));
   }
 }
@@ -71,15 +86,16 @@ TG_NOINLINE void gru_before_gates_end(const RecurrentArgs& args, const TileEnd& 
 TG_NOINLINE void gru_before_candidate_end(const RecurrentArgs& args, const TileEnd& tile,
                                           int vectors) {
   const float* sums = tile.sums;
-  for (int r = 0; r < tile.rows; ++r) {
+  const long end = tile.row + tile.rows;
+  for (long r = tile.row; r < end; ++r) {
     for (int v = 0; v < vectors; ++v, sums += kWidth) {
       const int unit = tile.unit + v * kWidth;
-      float* tape = args.gates + (tile.in + r) * args.gate_stride + unit / kPanel * kPanel * 3 +
-                    unit % kPanel;
-      const vec hidden = load(args.states + (tile.in + r) * args.state_stride + unit);
+      float* tape = args.gates + (tile.at.tape + r) * args.gate_stride +
+                    unit / kPanel * kPanel * 3 + unit % kPanel;
+      const vec hidden = load(args.states + (tile.at.in + r) * args.state_stride + unit);
       const vec candidate = tanh(load(sums));
       store(tape + 2 * kPanel, candidate);
-      store(args.states + (tile.out + r) * args.state_stride + unit,
+      store(args.states + (tile.at.out + r) * args.state_stride + unit,
             fma(load(tape), sub(candidate, hidden), hidden));
     }
   }
@@ -88,14 +104,16 @@ TG_NOINLINE void gru_before_candidate_end(const RecurrentArgs& args, const TileE
 TG_NOINLINE void lstm_end(const RecurrentArgs& args, const TileEnd& tile) {
   const int channel = tile.unit / kPanel * kPanel * 4 + tile.unit % kPanel;
   const float* sums = tile.sums;
-  for (int r = 0; r < tile.rows; ++r, sums += 4 * kWidth) {
-    const long from = (tile.in + r) * args.state_stride + tile.unit;
-    const long to = (tile.out + r) * args.state_stride + tile.unit;
+  const long end = tile.row + tile.rows;
+  for (long r = tile.row; r < end; ++r, sums += 4 * kWidth) {
+    const long from = (tile.at.in + r) * args.state_stride + tile.unit;
+    const long to = (tile.at.out + r) * args.state_stride + tile.unit;
     const LstmStep step = lstm(load(sums), load(sums + kWidth), load(sums + 2 * kWidth),
                                load(sums + 3 * kWidth), load(args.cells + from));
     store(args.states + to, step.hidden);
     store(args.cells + to, step.cell);
-    float* tape = args.gates + (tile.in + r) * args.gate_stride + channel;
+    if (args.gates == nullptr) continue;
+    float* tape = args.gates + (tile.at.tape + r) * args.gate_stride + channel;
     store(tape, step.input);
     store(tape + kPanel, step.forget);
     store(tape + 2 * kPanel, step.candidate);
@@ -105,22 +123,23 @@ TG_NOINLINE void lstm_end(const RecurrentArgs& args, const TileEnd& tile) {
 
 TG_NOINLINE void rnn_end(const RecurrentArgs& args, const TileEnd& tile, int vectors) {
   const float* sums = tile.sums;
-  for (int r = 0; r < tile.rows; ++r)
+  const long end = tile.row + tile.rows;
+  for (long r = tile.row; r < end; ++r)
     for (int v = 0; v < vectors; ++v, sums += kWidth)
-      store(args.states + (tile.out + r) * args.state_stride + tile.unit + v * kWidth,
+      store(args.states + (tile.at.out + r) * args.state_stride + tile.unit + v * kWidth,
             tanh(load(sums)));
 }
 
 // Sums of G gates of the same units: projected inputs (from gate ProjectedGates on the recurrent
 // bias) plus states times packed weights; end(tile) takes each tile's.
 template <int G, int ProjectedGates, class F>
-TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, long in, long out,
+TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const StepAt& at,
                           long rows, F&& end) {
   const int panels = panel_count(args.hidden);
   long offset[G];
   for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
   for (int panel = 0; panel < panels; ++panel) {
-    prefetch_panel(args, out, rows, panel, projected_gates);
+    prefetch_panel(args, at.next, rows, panel, projected_gates);
     for (int part = 0; part < kPanel; part += kWidth) {
       const float* packed = args.packed + long(panel) * args.hidden * G * kPanel + part;
       const int unit = panel * kPanel + part;
@@ -129,16 +148,16 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, long i
         vec tile[R][G];
         TG_UNROLL for (int r = 0; r < R; ++r) {
           const float* x =
-              projected_row(args, in + row + r) + panel * projected_gates * kPanel + part;
+              projected_row(args, at.position + row + r) + panel * projected_gates * kPanel + part;
           TG_UNROLL for (int g = 0; g < G; ++g)
             tile[r][g] =
                 g < ProjectedGates ? load(x + g * kPanel) : load(args.recurrent_bias + unit);
         }
-        multiply<R, G>(tile, args.states + (in + row) * args.state_stride, args.state_stride,
+        multiply<R, G>(tile, args.states + (at.in + row) * args.state_stride, args.state_stride,
                        packed, G * kPanel, offset, args.hidden);
         float sums[kMaxTile];
         put_tile(tile, sums);
-        end(TileEnd{in + row, out + row, R, unit, sums});
+        end(TileEnd{at, row, R, unit, sums});
       });
     }
   }
@@ -147,7 +166,7 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, long i
 // The same for a single gate, whose tiles take vectors of several panels together.
 template <int V, class F>
 TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, const float* packed,
-                                 int gate, int projected_gates, long in, long out, long rows,
+                                 int gate, int projected_gates, const StepAt& at, long rows,
                                  int vector, F&& end) {
   long weight[V], input[V];
   for (int v = 0; v < V; ++v) {
@@ -160,56 +179,56 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, c
     constexpr int R = decltype(height)::value;
     vec tile[R][V];
     TG_UNROLL for (int r = 0; r < R; ++r) {
-      const float* x = projected_row(args, in + row + r);
+      const float* x = projected_row(args, at.position + row + r);
       TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(x + input[v]);
     }
-    multiply<R, V>(tile, left + (in + row) * args.state_stride, args.state_stride, packed, kPanel,
+    multiply<R, V>(tile, left + (at.in + row) * args.state_stride, args.state_stride, packed, kPanel,
                    weight, args.hidden);
     float sums[kMaxTile];
     put_tile(tile, sums);
-    end(TileEnd{in + row, out + row, R, vector * kWidth, sums}, V);
+    end(TileEnd{at, row, R, vector * kWidth, sums}, V);
   });
 }
 
 template <class F>
 TG_INLINE void all_single_gate_tiles(const RecurrentArgs& args, const float* left,
-                                     const float* packed, int gate, int projected_gates, long in,
-                                     long out, long rows, F&& end) {
+                                     const float* packed, int gate, int projected_gates,
+                                     const StepAt& at, long rows, F&& end) {
   const int vectors = panel_count(args.hidden) * kPartsPerPanel;
   int vector = 0;
   for (; vector + kSingleVectors <= vectors; vector += kSingleVectors)
-    single_gate_tiles<kSingleVectors>(args, left, packed, gate, projected_gates, in, out, rows,
+    single_gate_tiles<kSingleVectors>(args, left, packed, gate, projected_gates, at, rows,
                                       vector, end);
   if (vectors - vector == 2)
-    single_gate_tiles<2>(args, left, packed, gate, projected_gates, in, out, rows, vector, end);
+    single_gate_tiles<2>(args, left, packed, gate, projected_gates, at, rows, vector, end);
   if (vectors - vector == 1)
-    single_gate_tiles<1>(args, left, packed, gate, projected_gates, in, out, rows, vector, end);
+    single_gate_tiles<1>(args, left, packed, gate, projected_gates, at, rows, vector, end);
 }
 
-void gru_after_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  gate_tiles<3, 2>(args, 3, in, out, rows,
+void gru_after_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
+  gate_tiles<3, 2>(args, 3, at, rows,
                    [&](const TileEnd& tile) TG_LAMBDA { gru_after_end(args, tile); });
 }
 
-void gru_before_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  gate_tiles<2, 2>(args, 3, in, out, rows,
+void gru_before_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
+  gate_tiles<2, 2>(args, 3, at, rows,
                    [&](const TileEnd& tile) TG_LAMBDA { gru_before_gates_end(args, tile); });
-  all_single_gate_tiles(args, args.cells, args.packed_candidate, 2, 3, in, out, rows,
+  all_single_gate_tiles(args, args.cells, args.packed_candidate, 2, 3, at, rows,
                         [&](const TileEnd& tile, int vectors) TG_LAMBDA {
                           gru_before_candidate_end(args, tile, vectors);
                         });
 }
 
-void lstm_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  gate_tiles<4, 4>(args, 4, in, out, rows,
+void lstm_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
+  gate_tiles<4, 4>(args, 4, at, rows,
                    [&](const TileEnd& tile) TG_LAMBDA { lstm_end(args, tile); });
 }
 
-void rnn_forward_step(const RecurrentArgs& args, long in, long out, long rows) {
+void rnn_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
   const int panels = panel_count(args.hidden);
-  for (int panel = 0; panel < panels; ++panel) prefetch_panel(args, out, rows, panel, 1);
+  for (int panel = 0; panel < panels; ++panel) prefetch_panel(args, at.next, rows, panel, 1);
   all_single_gate_tiles(
-      args, args.states, args.packed, 0, 1, in, out, rows,
+      args, args.states, args.packed, 0, 1, at, rows,
       [&](const TileEnd& tile, int vectors) TG_LAMBDA { rnn_end(args, tile, vectors); });
 }
 
@@ -344,11 +363,11 @@ TG_INLINE void rnn_backward_step(const RecurrentArgs& args, long in, long out, l
 }
 
 template <int C>
-TG_INLINE void forward_step(const RecurrentArgs& args, long in, long out, long rows) {
-  if constexpr (C == kGruAfter) gru_after_forward_step(args, in, out, rows);
-  if constexpr (C == kGruBefore) gru_before_forward_step(args, in, out, rows);
-  if constexpr (C == kLstm) lstm_forward_step(args, in, out, rows);
-  if constexpr (C == kRnn) rnn_forward_step(args, in, out, rows);
+TG_INLINE void forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
+  if constexpr (C == kGruAfter) gru_after_forward_step(args, at, rows);
+  if constexpr (C == kGruBefore) gru_before_forward_step(args, at, rows);
+  if constexpr (C == kLstm) lstm_forward_step(args, at, rows);
+  if constexpr (C == kRnn) rnn_forward_step(args, at, rows);
 }
 
 template <int C>
@@ -381,7 +400,7 @@ void forward_padding(const RecurrentArgs& args) {
   if constexpr (C == kLstm)
     set_row(args.cells + args.padding_row(0) * args.state_stride, nullptr, args.hidden);
   for (int step = 0; step < args.padding_steps; ++step)
-    forward_step<C>(args, args.padding_row(step), args.padding_row(step + 1), 1);
+    forward_step<C>(args, training_step(args.padding_row(step), args.padding_row(step + 1)), 1);
 }
 
 // The state that row `row` starts from when it joins before `step`.
@@ -409,8 +428,30 @@ void forward_rows(const RecurrentArgs& args, int row_begin, int row_end) {
     const int now = args.active(step) < row_end ? args.active(step) : row_end;
     for (; active < now; ++active) join_row<C>(args, step, active);
     if (step < args.steps && active > row_begin)
-      forward_step<C>(args, args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin,
-                      active - row_begin);
+      forward_step<C>(
+          args, training_step(args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin),
+          active - row_begin);
+  }
+}
+
+// Scores all rows of a batch without keeping anything: the states are two blocks of `batch` rows,
+// of which each step reads one and writes the other; the last one written holds the result.
+template <int C>
+void score_rows(const RecurrentArgs& args) {
+  int active = 0;
+  for (int step = 0; step <= args.steps; ++step) {
+    const long in = step % 2 * args.batch, out = args.batch - in;
+    for (const int now = args.active(step); active < now; ++active) {
+      const long to = (in + active) * args.state_stride;
+      const long from = step * args.state_stride;
+      set_row(args.states + to, args.start != nullptr ? args.start + from : nullptr, args.hidden);
+      if constexpr (C == kLstm)
+        set_row(args.cells + to, args.start_cell != nullptr ? args.start_cell + from : nullptr,
+                args.hidden);
+    }
+    if (step == args.steps || active == 0) continue;
+    const long position = args.step_offsets[step];
+    forward_step<C>(args, {in, out, position, args.step_offsets[step + 1], 0}, active);
   }
 }
 

@@ -67,10 +67,6 @@ void copy_rows(float* to, long to_stride, const float* from, long from_stride, l
     std::memcpy(to + r * to_stride, from + r * from_stride, sizeof(float) * width);
 }
 
-size_t forward_size(int depth, int units, int gates) {
-  return size_t(panel_count(units)) * depth * gates * kPanel;
-}
-
 size_t backward_size(int depth, int units, int gates) {
   return size_t(panel_count(depth)) * panel_count(units) * gates * kPanel * kPanel;
 }
@@ -98,28 +94,68 @@ float* Buffer::reserve(size_t floats) {
   return data_;
 }
 
+void PackedWeights::pack(const Kernels& kernels, ThreadPool& pool, Cell cell, int input_size,
+                         int hidden, const float* kernel, const float* recurrent_kernel,
+                         const float* given_bias, const float* recurrent_bias) {
+  const int gates = kLayouts[cell].gates, padded_hidden = padded(hidden);
+  const bool before = cell == kGruBefore;
+  float* biases = bias.reserve(size_t(padded_hidden) * (gates + 1));
+  std::memset(biases, 0, sizeof(float) * padded_hidden * (gates + 1));
+  for (int unit = 0; unit < hidden; ++unit) {
+    float* to = biases + unit / kPanel * gates * kPanel + unit % kPanel;
+    for (int g = 0; g < gates; ++g) {
+      to[g * kPanel] = given_bias[g * hidden + unit];
+      if (recurrent_bias != nullptr && g < 2)
+        to[g * kPanel] += recurrent_bias[g * hidden + unit];
+    }
+    if (recurrent_bias != nullptr)
+      biases[padded_hidden * gates + unit] = recurrent_bias[2 * hidden + unit];
+  }
+  const PackArgs input_args = {kernel, input_size, hidden, gates, 0, gates,
+                               input.reserve(forward_size(input_size, hidden, gates))};
+  const int together = before ? 2 : gates;
+  const PackArgs recurrent_args = {recurrent_kernel, hidden, hidden, gates, 0, together,
+                                   recurrent.reserve(forward_size(hidden, hidden, together))};
+  PackArgs candidate_args = recurrent_args;
+  if (before) {
+    candidate_args.gate_begin = 2;
+    candidate_args.gate_count = 1;
+    candidate_args.packed = candidate.reserve(forward_size(hidden, hidden, 1));
+  }
+  pool.run(panel_count(hidden), [&](long panel) {
+    const int p = static_cast<int>(panel);
+    kernels.pack_forward(input_args, p, p + 1);
+    kernels.pack_forward(recurrent_args, p, p + 1);
+    if (before) kernels.pack_forward(candidate_args, p, p + 1);
+  });
+}
+
+void PackedWeights::describe(RecurrentArgs& args, Cell cell, int hidden) const {
+  args.hidden = hidden;
+  args.packed = recurrent.data();
+  args.packed_candidate = candidate.data();
+  args.recurrent_bias = bias.data() + size_t(padded(hidden)) * kLayouts[cell].gates;
+  args.projected_stride = projected_stride(cell, hidden);
+  args.state_stride = state_stride(hidden);
+  args.gate_stride = gate_stride(cell, hidden);
+}
+
 RecurrentArgs RecurrentTape::arguments(const RecurrentCall& call) const {
-  const CellLayout& layout = kLayouts[call.cell];
-  const int padded_hidden = padded(call.hidden);
   RecurrentArgs args{};
-  args.hidden = call.hidden;
+  weights_.describe(args, call.cell, call.hidden);
   args.batch = call.batch;
   args.steps = call.steps;
   args.padding_steps = call.padding_steps;
   args.step_offsets = call.step_offsets;
   args.index = call.index;
   args.projected = projected_.data();
-  args.projected_stride = long(padded_hidden) * layout.gates + kLinePad;
-  args.packed = args.packed_back = packed_.data();
-  args.packed_candidate = args.packed_candidate_back = packed_candidate_.data();
-  args.recurrent_bias = bias_.data() + size_t(padded_hidden) * layout.gates;
   args.initial = call.initial;
   args.initial_cell = call.initial_cell;
   args.states = states_.data();
-  args.state_stride = padded_hidden + kLinePad;
   args.cells = cells_.data();
   args.gates = gates_.data();
-  args.gate_stride = long(padded_hidden) * layout.channels + kLinePad;
+  args.packed_back = weights_.recurrent.data();
+  args.packed_candidate_back = weights_.candidate.data();
   args.d_states = d_states_.data();
   args.d_cells = d_cells_.data();
   return args;
@@ -128,60 +164,22 @@ RecurrentArgs RecurrentTape::arguments(const RecurrentCall& call) const {
 void RecurrentTape::forward(const Kernels& kernels, ThreadPool& pool, const RecurrentCall& call,
                             const RecurrentOutputs& out) {
   const CellLayout& layout = kLayouts[call.cell];
-  const int hidden = call.hidden, panels = panel_count(hidden), padded_hidden = padded(hidden);
+  const int hidden = call.hidden;
   const long positions = call.step_offsets[call.steps];
   const long total = positions + call.padding_steps;
   const long table_rows = call.index != nullptr ? call.words : total;
-  const bool before = call.cell == kGruBefore;
 
-  projected_.reserve(size_t(table_rows) * (padded_hidden * layout.gates + kLinePad));
-  states_.reserve(size_t(total + call.batch + 1) * (padded_hidden + kLinePad));
-  gates_.reserve(size_t(total) * (padded_hidden * layout.channels + kLinePad));
-  if (call.cell == kLstm)
-    cells_.reserve(size_t(total + call.batch + 1) * (padded_hidden + kLinePad));
-  if (before) cells_.reserve(size_t(total) * (padded_hidden + kLinePad));
-
-  // Biases by panel: the input product's, then the candidate's recurrent one. Where the gates add
-  // both products, both biases stand in the first.
-  float* bias = bias_.reserve(size_t(padded_hidden) * (layout.gates + 1));
-  std::memset(bias, 0, sizeof(float) * padded_hidden * (layout.gates + 1));
-  for (int unit = 0; unit < hidden; ++unit) {
-    float* to = bias + unit / kPanel * layout.gates * kPanel + unit % kPanel;
-    for (int g = 0; g < layout.gates; ++g) {
-      to[g * kPanel] = call.bias[g * hidden + unit];
-      if (call.recurrent_bias != nullptr && g < 2)
-        to[g * kPanel] += call.recurrent_bias[g * hidden + unit];
-    }
-    if (call.recurrent_bias != nullptr)
-      bias[padded_hidden * layout.gates + unit] = call.recurrent_bias[2 * hidden + unit];
-  }
-
-  const PackArgs input = {call.kernel,    call.input_size, hidden, layout.gates, 0, layout.gates,
-                          packed_input_.reserve(forward_size(call.input_size, hidden, layout.gates))};
-  const int recurrent_gates = before ? 2 : layout.gates;
-  const PackArgs recurrent = {call.recurrent_kernel,
-                              hidden,
-                              hidden,
-                              layout.gates,
-                              0,
-                              recurrent_gates,
-                              packed_.reserve(forward_size(hidden, hidden, recurrent_gates))};
-  PackArgs candidate = recurrent;
-  if (before) {
-    candidate.gate_begin = 2;
-    candidate.gate_count = 1;
-    candidate.packed = packed_candidate_.reserve(forward_size(hidden, hidden, 1));
-  }
-  pool.run(panels, [&](long panel) {
-    const int p = static_cast<int>(panel);
-    kernels.pack_forward(input, p, p + 1);
-    kernels.pack_forward(recurrent, p, p + 1);
-    if (before) kernels.pack_forward(candidate, p, p + 1);
-  });
+  projected_.reserve(size_t(table_rows) * projected_stride(call.cell, hidden));
+  states_.reserve(size_t(total + call.batch + 1) * state_stride(hidden));
+  gates_.reserve(size_t(total) * gate_stride(call.cell, hidden));
+  if (call.cell == kLstm) cells_.reserve(size_t(total + call.batch + 1) * state_stride(hidden));
+  if (call.cell == kGruBefore) cells_.reserve(size_t(total) * state_stride(hidden));
+  weights_.pack(kernels, pool, call.cell, call.input_size, hidden, call.kernel,
+                call.recurrent_kernel, call.bias, call.recurrent_bias);
 
   const RecurrentArgs args = arguments(call);
   const ProjectArgs project = {call.inputs,  call.input_size, call.input_size, hidden,
-                               layout.gates, packed_input_.data(), bias,
+                               layout.gates, weights_.input.data(), weights_.bias.data(),
                                projected_.data(), args.projected_stride};
   // The padding row runs beside the projection of the words, so its own inputs come first.
   long own_begin = 0, own_end = 0;
@@ -233,7 +231,7 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
 
   const PackArgs input = {
       call.kernel,  call.input_size, hidden, layout.gates, 0, layout.gates,
-      packed_input_.reserve(backward_size(call.input_size, hidden, layout.gates))};
+      weights_.input.reserve(backward_size(call.input_size, hidden, layout.gates))};
   const int recurrent_gates = before ? 2 : layout.gates;
   const PackArgs recurrent = {call.recurrent_kernel,
                               hidden,
@@ -241,12 +239,12 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
                               layout.gates,
                               0,
                               recurrent_gates,
-                              packed_.reserve(backward_size(hidden, hidden, recurrent_gates))};
+                              weights_.recurrent.reserve(backward_size(hidden, hidden, recurrent_gates))};
   PackArgs candidate = recurrent;
   if (before) {
     candidate.gate_begin = 2;
     candidate.gate_count = 1;
-    candidate.packed = packed_candidate_.reserve(backward_size(hidden, hidden, 1));
+    candidate.packed = weights_.candidate.reserve(backward_size(hidden, hidden, 1));
   }
   const int hidden_panels = panel_count(hidden), input_panels = panel_count(call.input_size);
   pool.run(hidden_panels + input_panels, [&](long task) {
@@ -341,7 +339,7 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
   d_inputs.gate_count = layout.gates;
   d_inputs.units = hidden;
   d_inputs.depth = call.input_size;
-  d_inputs.packed = packed_input_.data();
+  d_inputs.packed = weights_.input.data();
   d_inputs.output = gradients.d_inputs;
   d_inputs.output_stride = call.input_size;
   d_inputs.accumulate = false;

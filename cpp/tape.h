@@ -24,6 +24,32 @@ class Buffer {
   size_t capacity_ = 0;
 };
 
+// A cell's weights and biases in the layout of the forward kernels.
+struct PackedWeights {
+  Buffer input, recurrent, candidate;  // candidate: GRU before, whose `recurrent` lacks it
+  // By panel: the input product's, then the candidate's recurrent one. Where the gates add both
+  // products, both biases stand in the first.
+  Buffer bias;
+
+  // kernel [I, G * H], recurrent_kernel [H, G * H], biases [G * H] or null, row-major.
+  void pack(const Kernels& kernels, ThreadPool& pool, Cell cell, int input_size, int hidden,
+            const float* kernel, const float* recurrent_kernel, const float* given_bias,
+            const float* recurrent_bias);
+  // Sets what they are, and the cell's sizes and strides.
+  void describe(RecurrentArgs& args, Cell cell, int hidden) const;
+};
+
+inline long projected_stride(Cell cell, int hidden) {
+  return long(padded(hidden)) * kLayouts[cell].gates + kLinePad;
+}
+inline long state_stride(int hidden) { return padded(hidden) + kLinePad; }
+inline long gate_stride(Cell cell, int hidden) {
+  return long(padded(hidden)) * kLayouts[cell].channels + kLinePad;
+}
+inline size_t forward_size(int depth, int units, int gates) {
+  return size_t(panel_count(units)) * depth * gates * kPanel;
+}
+
 // What the caller gives. Pointers are borrowed for the call; all arrays are row-major and dense.
 struct RecurrentCall {
   Cell cell;
@@ -77,7 +103,8 @@ class RecurrentTape {
  private:
   RecurrentArgs arguments(const RecurrentCall& call) const;
 
-  Buffer states_, cells_, gates_, projected_, bias_, packed_input_, packed_, packed_candidate_;
+  PackedWeights weights_;  // the backward pass packs its own layout into the same memory
+  Buffer states_, cells_, gates_, projected_;
   Buffer d_states_, d_cells_, sums_;
 };
 

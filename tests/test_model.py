@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -371,12 +372,77 @@ def test_a_prediction_does_not_depend_on_the_others(
     together = model.predict_logits(texts)
     assert together.shape == (50, classes if classes > 2 else 1)
     assert len(np.unique(together[:, 0])) > 30
-    for batch_size in (1, 7, 50, 1_000):
-        np.testing.assert_array_equal(model.predict_logits(texts, batch_size), together)
+    for batch_size in (1, 7, 50):  # the passes that training makes
+        for start in range(0, 50, batch_size):
+            rows = np.arange(start, min(start + batch_size, 50))
+            batch = model.pack(texts, rows)
+            np.testing.assert_array_equal(model(batch)[0], together[rows[batch.rows]])
     order = np.random.default_rng(4).permutation(50)
     np.testing.assert_array_equal(model.predict_logits(texts.select(order)), together[order])
     for row in (0, 13, 49):
         np.testing.assert_array_equal(model.predict_logits(texts.select([row]))[0], together[row])
+
+
+@pytest.mark.parametrize(("cell", "reset"), CELLS)
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_a_frozen_model_predicts_the_same_bits(
+    isa: str, cell: str, reset: str, masked: bool
+) -> None:
+    """With few tokens, whose inputs are computed, and with many, which make it keep a table."""
+    model = TextModel.initialize(
+        small(cell, reset, masked=masked, hidden_size=33, vocabulary_size=500), 3
+    )
+    texts = make_texts(400, seed=3, vocabulary=500)
+    expected = model.predict_logits(texts)
+    model.freeze()
+    for _ in range(3):
+        for row in (0, 17, 399):
+            np.testing.assert_array_equal(
+                model.predict_logits(texts.select([row]))[0], expected[row]
+            )
+        np.testing.assert_array_equal(model.predict_logits(texts), expected)
+
+
+@pytest.mark.usefixtures("restored_threads")
+def test_threads_change_no_prediction(isa: str) -> None:
+    model = TextModel.initialize(small(), 3)
+    texts = make_texts(200, seed=3)
+    ops.set_threads(1)
+    expected = model.predict_logits(texts)
+    for threads in (2, 3, 8):
+        ops.set_threads(threads)
+        np.testing.assert_array_equal(model.predict_logits(texts), expected)
+
+
+def test_several_threads_share_a_frozen_model(isa: str) -> None:
+    """From the first call on, while one of them makes the table."""
+    texts = make_texts(300, seed=3)
+    expected = TextModel.initialize(small(), 3).predict_logits(texts)
+    for _ in range(5):
+        model = TextModel.initialize(small(), 3)
+        model.freeze()
+        with ThreadPoolExecutor(4) as pool:
+            for logits in pool.map(lambda _: model.predict_logits(texts), range(12)):
+                np.testing.assert_array_equal(logits, expected)
+
+
+def test_a_frozen_model_s_parameters_can_t_be_changed() -> None:
+    model = TextModel.initialize(small(), 0)
+    model.freeze()
+    with pytest.raises(ValueError, match="read-only"):
+        model.parameters["output.bias"][0] += 2
+    model.freeze()  # again is nothing
+
+
+def test_an_id_outside_the_vocabulary_is_refused() -> None:
+    model = TextModel.initialize(small(), 0)
+    for bad in (-1, model.config.vocabulary_size):
+        texts = TokenizedTexts.from_rows([[1, 2], [bad, 3]])
+        with pytest.raises(ShapeError, match=f"token id {bad} is outside the vocabulary, 0.."):
+            model.predict_logits(texts)
+    # What is cut off is not read.
+    long = [model.config.vocabulary_size] + [3] * model.config.max_length
+    assert np.isfinite(model.predict_logits(TokenizedTexts.from_rows([long]))).all()
 
 
 def test_predictions_equal_the_reference(isa: str) -> None:

@@ -135,7 +135,7 @@ class TextModel:
                 )
         self.parameters = {name: np.ascontiguousarray(parameters[name]) for name in shapes}
         p = self.parameters
-        weights = ops.RecurrentWeights(
+        self._weights = ops.RecurrentWeights(
             p["recurrent.kernel"],
             p["recurrent.recurrent_kernel"],
             p["recurrent.bias"],
@@ -143,10 +143,11 @@ class TextModel:
         )
         self._chain = Chain(
             Embedding(p["embedding.weight"]),
-            Recurrent(config.kind, weights),
+            Recurrent(config.kind, self._weights),
             LastState(),
             Linear(p["output.kernel"], p["output.bias"]),
         )
+        self._scorer: ops.Scorer | None = None
 
     @classmethod
     def initialize(cls, config: ModelConfig, seed: int) -> TextModel:
@@ -193,20 +194,34 @@ class TextModel:
             return loss, d_logits.reshape(logits.shape), correct
         return ops.softmax_loss(logits, targets)
 
-    def predict_logits(self, texts: TokenizedTexts, batch_size: int = 64) -> Float32:
+    def predict_logits(self, texts: TokenizedTexts) -> Float32:
         """Logits [texts, L] in the order of the texts.
 
-        Texts are batched by length, which no result depends on: a row's bits are its own.
+        The same bits as a call's, whatever texts stand beside one another.
         """
-        out = np.empty((len(texts), self.config.logits), np.float32)
-        kept = np.minimum(texts.lengths, self.config.max_length)
-        order = np.argsort(kept, kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = self.pack(texts, rows)
-            # [0] drops the backward function, so that the next batch finds the tape free.
-            out[rows[batch.rows]] = self(batch)[0]
-        return out
+        scorer = self._scorer if self._scorer is not None else self._make_scorer()
+        return scorer.score(texts)
+
+    def freeze(self) -> None:
+        """Make the parameters read-only, and every later prediction faster.
+
+        What predictions need is then prepared once and kept.
+        """
+        if self._scorer is None:
+            for value in self.parameters.values():
+                value.flags.writeable = False
+            self._scorer = self._make_scorer()
+
+    def _make_scorer(self) -> ops.Scorer:
+        return ops.Scorer(
+            self.config.kind,
+            self.parameters["embedding.weight"],
+            self._weights,
+            self.parameters["output.kernel"],
+            self.parameters["output.bias"],
+            max_length=self.config.max_length,
+            masked=self.config.masked,
+        )
 
     def probabilities(self, logits: Float32) -> npt.NDArray[np.float64]:
         """[n, classes] float64 from logits [n, L]; every row adds up to 1."""

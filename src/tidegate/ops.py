@@ -33,6 +33,7 @@ __all__ = [
     "RecurrentGradients",
     "RecurrentTape",
     "RecurrentWeights",
+    "Scorer",
     "adam_catch_up",
     "adam_dense",
     "adam_rows",
@@ -302,6 +303,26 @@ def _cell_of(kind: Kind) -> str:
     return "gru" if kind.startswith("gru") else kind
 
 
+def _check_weights(kind: Kind, weights: RecurrentWeights) -> int:
+    """The hidden size, once kind and weights are known to fit together."""
+    if kind not in KINDS:
+        raise unknown_choice("kind", kind, KINDS)
+    gates = len(GATES[_cell_of(kind)])
+    kernel, recurrent_kernel = weights.kernel, weights.recurrent_kernel
+    _check("recurrent_kernel", recurrent_kernel, (None, None))
+    hidden = len(recurrent_kernel)
+    _check("recurrent_kernel", recurrent_kernel, (hidden, gates * hidden))
+    _check("kernel", kernel, (None, gates * hidden))
+    if not len(kernel) or not hidden:
+        raise ShapeError("kernel and recurrent_kernel must have at least one row")
+    _check("bias", weights.bias, (gates * hidden,))
+    if (weights.recurrent_bias is not None) != (kind == "gru_after"):
+        raise ShapeError("recurrent_bias belongs to kind='gru_after', and to no other")
+    if weights.recurrent_bias is not None:
+        _check("recurrent_bias", weights.recurrent_bias, (gates * hidden,))
+    return hidden
+
+
 def recurrent_forward(
     kind: Kind,
     batch: PackedBatch,
@@ -324,22 +345,9 @@ def recurrent_forward(
     ``all_outputs``; last [B, H], each packed row's final state; and the tape. The arrays are
     borrowed until the backward pass: change none of them before it.
     """
-    if kind not in KINDS:
-        raise unknown_choice("kind", kind, KINDS)
+    hidden = _check_weights(kind, weights)
+    kernel = weights.kernel
     _check_batch(batch)
-    gates = len(GATES[_cell_of(kind)])
-    kernel, recurrent_kernel = weights.kernel, weights.recurrent_kernel
-    _check("recurrent_kernel", recurrent_kernel, (None, None))
-    hidden = len(recurrent_kernel)
-    _check("recurrent_kernel", recurrent_kernel, (hidden, gates * hidden))
-    _check("kernel", kernel, (None, gates * hidden))
-    if not len(kernel) or not hidden:
-        raise ShapeError("kernel and recurrent_kernel must have at least one row")
-    _check("bias", weights.bias, (gates * hidden,))
-    if (weights.recurrent_bias is not None) != (kind == "gru_after"):
-        raise ShapeError("recurrent_bias belongs to kind='gru_after', and to no other")
-    if weights.recurrent_bias is not None:
-        _check("recurrent_bias", weights.recurrent_bias, (gates * hidden,))
     _check("inputs", inputs, (batch.total_positions if dense else len(batch.words), len(kernel)))
     for name, state in (("initial", initial), ("initial_cell", initial_cell)):
         if state is None:
@@ -364,7 +372,7 @@ def recurrent_forward(
         occurrence_offsets=None if dense else batch.occurrence_offsets,
         inputs=inputs,
         kernel=kernel,
-        recurrent_kernel=recurrent_kernel,
+        recurrent_kernel=weights.recurrent_kernel,
         bias=weights.bias,
         recurrent_bias=weights.recurrent_bias,
         initial=initial,
@@ -418,6 +426,65 @@ def recurrent_backward(
         d_initial_cell=gradients.initial_cell,
     )
     return gradients
+
+
+# --- prediction ------------------------------------------------------------------------------
+
+
+class Scorer:
+    """A whole model's snapshot that only predicts, for any number of texts and from any thread.
+
+    Bit for bit the logits of ``recurrent_forward`` and ``linear_forward``, without what training
+    needs. embedding: [V, I], read in place and so not to be changed afterwards; the others are
+    copied. weights: see RecurrentWeights. output_kernel: [H, L]. output_bias: [L]. max_length,
+    masked: as in ``pack``.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        embedding: Float32,
+        weights: RecurrentWeights,
+        output_kernel: Float32,
+        output_bias: Float32,
+        *,
+        max_length: int,
+        masked: bool,
+    ) -> None:
+        hidden = _check_weights(kind, weights)
+        _check("embedding", embedding, (None, len(weights.kernel)))
+        _check_kernel(output_kernel)
+        _check("output_kernel", output_kernel, (hidden, None))
+        _check("output_bias", output_bias, (output_kernel.shape[1],))
+        if not 1 <= len(embedding) < 2**31:
+            raise ShapeError(f"embedding has {len(embedding)} rows; give 1 to 2^31 - 1")
+        if not 1 <= max_length < 2**24:
+            raise ShapeError(f"max_length={max_length} is not between 1 and 2^24 - 1")
+        self._vocabulary_size = len(embedding)
+        self._logits = output_kernel.shape[1]
+        self._native = _kernels.Scorer(
+            cell=KINDS.index(kind),
+            max_length=max_length,
+            masked=masked,
+            embedding=embedding,
+            kernel=weights.kernel,
+            recurrent_kernel=weights.recurrent_kernel,
+            bias=weights.bias,
+            recurrent_bias=weights.recurrent_bias,
+            output_kernel=output_kernel,
+            output_bias=output_bias,
+        )
+
+    def score(self, texts: TokenizedTexts) -> Float32:
+        """Logits [texts, L]. Raises ShapeError for an id that the embedding does not have."""
+        logits = np.empty((len(texts), self._logits), np.float32)
+        try:
+            self._native.score(texts.token_ids, texts.offsets, logits)
+        except IndexError as error:
+            raise ShapeError(
+                f"{error} is outside the vocabulary, 0..{self._vocabulary_size - 1}"
+            ) from None
+        return logits
 
 
 # --- the output layer and losses -------------------------------------------------------------
