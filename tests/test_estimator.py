@@ -537,13 +537,16 @@ def test_threads_are_the_classifier_s_own(
 ) -> None:
     """What others compute meanwhile and afterwards is not its business."""
     used = []
-    forward = TextModel.__call__
 
-    def spied(model: TextModel, *arguments: Any) -> Any:
-        used.append(ops.threads())
-        return forward(model, *arguments)
+    def spied(function: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*arguments: Any) -> Any:
+            used.append(ops.threads())
+            return function(*arguments)
 
-    monkeypatch.setattr(TextModel, "__call__", spied)
+        return spy
+
+    monkeypatch.setattr(TextModel, "__call__", spied(TextModel.__call__))
+    monkeypatch.setattr(TextModel, "predict_logits", spied(TextModel.predict_logits))
     ops.set_threads(2)
     classifier = make(threads=3, epochs=1)
     between = [ops.threads() for _ in classifier.fit_steps(TEXTS, LABELS)]
