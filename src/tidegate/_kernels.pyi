@@ -76,6 +76,25 @@ class Recurrent:
     ) -> None: ...
     def read_channel(self, channel: int, out: _FloatRows) -> None: ...
 
+class Scorer:
+    """A model's snapshot for prediction: borrows the embedding, copies the other weights."""
+
+    def __init__(
+        self,
+        cell: int,
+        max_length: int,
+        masked: bool,
+        embedding: _FloatRows,
+        kernel: _FloatRows,
+        recurrent_kernel: _FloatRows,
+        bias: _Floats,
+        recurrent_bias: _Floats | None,
+        output_kernel: _FloatRows,
+        output_bias: _Floats,
+    ) -> None: ...
+    def score(self, token_ids: _Int32s, offsets: _Int64s, logits: _FloatRows) -> None:
+        """Fill logits, a row a text. IndexError for an id out of range."""
+
 def linear_forward(
     inputs: _FloatRows, kernel: _FloatRows, bias: _Floats, outputs: _FloatRows
 ) -> None: ...

@@ -5,8 +5,8 @@ files that tidegate wrote as format version 1, and every later tidegate has to r
 format version gets files beside them, from ``python tests/golden/make_model_files.py`` with the
 tidegate that writes it. The script refuses to overwrite.
 
-Each model knows fewer than 20 words and is trained on made-up texts. Among them are both kinds of padding and
-of output layer, and every type of label.
+Each model knows fewer than 20 words and is trained on made-up texts. Among them are both kinds of
+padding and of output layer, and every type of label.
 
 The JSON file holds the texts, and for each model file: the SHA-256 of its bytes; what it stores
 (parameters, config, vocabulary, classes and their type, tokenizer, history); and [texts][classes]
@@ -94,7 +94,7 @@ def reference_probabilities(classifier: TextClassifier) -> npt.NDArray[np.float6
     if config.logits == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = np.empty_like(powers)
+    probabilities = np.empty(powers.shape, np.float64)
     probabilities[batch.rows] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 
