@@ -1,4 +1,4 @@
-"""The README's commands and snippets do what it says."""
+"""What the README and the documents say is so: commands, snippets, tables and drawings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tidegate import TextClassifier, storage
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,3 +78,66 @@ def test_local_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{document} links to {target}"
+
+
+# --- docs/file-format.md -------------------------------------------------------------------------
+
+FILE_FORMAT = (ROOT / "docs" / "file-format.md").read_text(encoding="utf-8")
+
+
+def _first_column(heading: str) -> list[list[str]]:
+    """Of each table under the heading: all that stands in backticks in the first column."""
+    part = re.split(rf"^{heading}$", FILE_FORMAT, flags=re.MULTILINE)[1]
+    part = re.split(r"^#", part, maxsplit=1, flags=re.MULTILINE)[0]
+    tables = re.findall(r"^\| --- .*\n((?:\|.*\n)+)", part, flags=re.MULTILINE)
+    return [
+        re.findall(r"`([^`]+)`", re.sub(r"^\| (.*?) \|.*$", r"\1", table, flags=re.M))
+        for table in tables
+    ]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model file and a checkpoint."""
+    folder = tmp_path_factory.mktemp("written")
+    classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1)
+    texts, labels = ["a b", "c d", "a c", "b d"], [0, 1, 0, 1]
+    list(classifier.fit_steps(texts, labels, checkpoint=folder / "checkpoint"))
+    classifier.save(folder / "model")
+    return folder / "model", folder / "checkpoint"
+
+
+def test_the_tables_of_headers_are_what_is_written(written: tuple[Path, Path]) -> None:
+    (common,) = _first_column("## Header")
+    for path, heading in zip(written, ("### Of a model", "### Of a checkpoint"), strict=True):
+        _, header = storage.read_tensors(path)
+        (own,) = _first_column(heading)
+        # Reading takes the first two away.
+        assert common[:2] == ["format_version", "checksum"]
+        assert sorted(common[2:] + own) == sorted(header)
+
+
+def test_the_tables_of_tensors_are_what_is_written(written: tuple[Path, Path]) -> None:
+    model, checkpoint = (storage.read_tensors(path)[0] for path in written)
+    of_model, of_adam, _cells = _first_column("## Tensors")
+    assert set(of_model) == set(model)
+    weights = set(of_model) - {"vocabulary"}
+    expected = set(weights)
+    for name in of_adam:
+        expected |= {name.replace("NAME", weight) for weight in weights}
+    assert expected == set(checkpoint)
+
+
+# --- docs/architecture.md ------------------------------------------------------------------------
+
+
+def test_the_layers_drawn_are_those_of_the_import_contract() -> None:
+    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^layers = \[\n(.*?)^\]", contract, flags=re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    layers = [set(line.split(" | ")) for line in re.findall(r'"(.+)"', listed[1])]
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text.split("\n\n")[2]
+    drawn = [set(line.split("  ")[2].split(" · ")) for line in drawing.splitlines()]
+    # The compiled module is none of Python's.
+    assert [names - {"_kernels (C++)"} for names in drawn] == layers

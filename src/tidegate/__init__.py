@@ -1,4 +1,4 @@
-"""tidegate trains, explains and serves gated recurrent text classifiers on an ordinary CPU.
+"""tidegate trains gated recurrent text classifiers on an ordinary CPU.
 
 from tidegate import TextClassifier
 
