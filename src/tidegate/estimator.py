@@ -317,6 +317,7 @@ class TextClassifier:
     def _fitted(self) -> TextModel:
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
+        self.model_.freeze()
         return self.model_
 
     def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
