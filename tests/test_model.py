@@ -422,7 +422,7 @@ def test_several_threads_share_a_frozen_model(isa: str) -> None:
         model = TextModel.initialize(small(), 3)
         model.freeze()
         with ThreadPoolExecutor(4) as pool:
-            for logits in pool.map(lambda _: model.predict_logits(texts), range(12)):
+            for logits in pool.map(model.predict_logits, [texts] * 12):
                 np.testing.assert_array_equal(logits, expected)
 
 
