@@ -15,6 +15,7 @@
 #include <string>
 #include <utility>
 
+#include "bind_text.h"
 #include "dispatch.h"
 #include "pack.h"
 #include "parallel.h"
@@ -439,6 +440,7 @@ NB_MODULE(_kernels, module) {
              array("last_step"), array("words"), array("gradients"), array("rates"),
              nb::arg("step"), nb::arg("beta_1"), nb::arg("beta_2"), nb::arg("epsilon"),
              nb::arg("gradient_scale"));
+  bind_text(module);
   module.def("gather_rows", &gather_rows, array("table"), array("rows"), array("out"));
   module.def("sum_of_squares", &sum_of_squares, array("x"));
 }

@@ -4,21 +4,27 @@ The lecture's job is a Keras one, so its tokens follow Keras's rules to the lett
 corners that look like mistakes and are kept on purpose: an apostrophe is part of a word, the
 ``br`` of ``<br />`` is a word, and only the space, the tab and the newline separate words; a
 no-break space or a carriage return is a character like any other.
+
+``lecture_tokens`` states the rules. The compiled module finds the same words, looks them up and
+counts them, in many texts at once on all of ``ops.threads()``; only text that isn't ASCII is
+lower-cased here before, because Python alone knows all of Unicode's rules for that.
 """
 
 from __future__ import annotations
 
 import reprlib
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import repeat
+from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tidegate import _kernels
 from tidegate.batch import TokenizedTexts
 from tidegate.errors import ConfigError, DataError, unknown_choice
 
@@ -30,6 +36,9 @@ FIRST_WORD_ID = 4  # id 3 is unused, as in Keras's own IMDB data
 START_MARK = "<start>"  # how START_ID is shown; no lecture token can contain < or >
 
 TokenizerKind = Literal["lecture"]
+
+# Texts go to the compiled module in blocks: enough work for many threads, little memory.
+_BLOCK_CHARACTERS = 1 << 22
 
 _SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
@@ -57,23 +66,31 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
-    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        ids = {word: id_ for id_, word in enumerate(self.words, FIRST_WORD_ID)}
-        if len(ids) < len(self.words):
-            twice = next(word for i, word in enumerate(self.words, FIRST_WORD_ID) if ids[word] != i)
+        counts = Counter(self.words)
+        if len(counts) < len(self.words):
+            twice = next(word for word, count in counts.items() if count > 1)
             raise DataError(
                 f"the vocabulary has {reprlib.repr(twice)} more than once; "
                 "each word must stand once"
             )
-        bad = next((word for word in ids if not word or "\n" in word), None)
+        bad = next((word for word in self.words if not word or "\n" in word), None)
         if bad is not None:
             raise DataError(
                 f"the vocabulary has {reprlib.repr(bad)} as a word; "
                 "a word must have at least one character and no newline"
             )
-        object.__setattr__(self, "_ids", ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.words,)  # a copy builds its own table
+
+    @cached_property
+    def _ids(self) -> _kernels.WordIds:
+        """The words' hash table, built when it is first needed."""
+        return _kernels.WordIds(
+            self.to_bytes(), start=START_ID, unknown=UNKNOWN_ID, first=FIRST_WORD_ID
+        )
 
     @property
     def size(self) -> int:
@@ -82,12 +99,11 @@ class Vocabulary:
 
     def id_of(self, word: str) -> int:
         """The id of ``word``, or UNKNOWN_ID."""
-        return self._ids.get(word, UNKNOWN_ID)
+        return self._ids.id_of(word)
 
     def ids_of(self, words: Iterable[str]) -> Iterator[int]:
         """The id of each word, UNKNOWN_ID for the unknown ones."""
-        # map over the dict's own method, so that no Python code runs for each word
-        return map(self._ids.get, words, repeat(UNKNOWN_ID))
+        return map(self._ids.id_of, words)
 
     def to_bytes(self) -> bytes:
         """The words in UTF-8, newlines between them. Lone surrogates pass unchanged."""
@@ -114,19 +130,20 @@ class Vocabulary:
 
         Raises ConfigError if ``size`` leaves no room for a word, DataError if there is none.
         """
-        if size <= FIRST_WORD_ID:
-            raise ConfigError(
-                f"vocabulary_size={size!r} leaves no room for words: ids 0 to "
-                f"{FIRST_WORD_ID - 1} are special; choose at least {FIRST_WORD_ID + 1}"
-            )
+        room = _room_for_words(size)
         counts: Counter[str] = Counter()
         for words in tokens:
             counts.update(words)
-        if not counts:
-            raise DataError("the texts have no words; give at least one text with a word in it")
         # A stable sort, and a Counter keeps the order of first appearance.
         by_frequency = sorted(counts.items(), key=itemgetter(1), reverse=True)
-        return cls(tuple(word for word, _ in by_frequency[: size - FIRST_WORD_ID]))
+        return cls._of_texts(word for word, _ in by_frequency[:room])
+
+    @classmethod
+    def _of_texts(cls, words: Iterable[str]) -> Vocabulary:
+        vocabulary = cls(tuple(words))
+        if not vocabulary.words:
+            raise DataError("the texts have no words; give at least one text with a word in it")
+        return vocabulary
 
 
 @dataclass(frozen=True)
@@ -152,14 +169,17 @@ class Tokenizer:
         Raises ConfigError and DataError as ``Vocabulary.build`` does, and DataError for a text
         that is not a str.
         """
-        words = map(lecture_tokens, _checked(texts))
-        return cls("lecture", Vocabulary.build(words, vocabulary_size))
+        room = _room_for_words(vocabulary_size)
+        counts = _kernels.WordCounts()
+        for block in _blocks(texts):
+            counts.add(block)
+        return cls("lecture", Vocabulary._of_texts(counts.most_frequent(room)))
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
         (text,) = _checked([text])
-        words = lecture_tokens(text)
-        return np.array([START_ID, *self.vocabulary.ids_of(words)], np.int32)
+        ids, _ = self.vocabulary._ids.encode([_lowered(text)], sys.maxsize)
+        return ids
 
     def encode_all(self, texts: Iterable[str], max_length: int) -> TokenizedTexts:
         """The last ``max_length`` ids of each text, one row a text; ``texts`` are read once.
@@ -168,15 +188,16 @@ class Tokenizer:
         Raises DataError for a text that is not a str and ConfigError for max_length below 1.
         """
         _check_max_length(max_length)
-        ids = array("i")  # grows in place: an array for each row would double the memory
-        offsets = array("q", [0])
-        for text in _checked(texts):
-            words = lecture_tokens(text)
-            if len(words) < max_length:
-                ids.append(START_ID)
-            ids.extend(self.vocabulary.ids_of(words[-max_length:]))
-            offsets.append(len(ids))
-        return TokenizedTexts(np.asarray(ids, np.int32), np.asarray(offsets, np.int64))
+        most = min(max_length, sys.maxsize)
+        ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
+        lengths = array("q")
+        for block in _blocks(texts):
+            block_ids, block_lengths = self.vocabulary._ids.encode(block, most)
+            ids.frombytes(block_ids.data.cast("B"))
+            lengths.frombytes(block_lengths.data.cast("B"))
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return TokenizedTexts(np.asarray(ids, np.int32), offsets)
 
     def token_strings(self, text: str, max_length: int) -> list[str]:
         """The token behind each id of ``encode_all([text], max_length)``, START_MARK first.
@@ -191,6 +212,34 @@ class Tokenizer:
 def _check_max_length(max_length: int) -> None:
     if max_length < 1:
         raise ConfigError(f"max_length={max_length!r} keeps no token; choose at least 1")
+
+
+def _room_for_words(vocabulary_size: int) -> int:
+    if vocabulary_size <= FIRST_WORD_ID:
+        raise ConfigError(
+            f"vocabulary_size={vocabulary_size!r} leaves no room for words: ids 0 to "
+            f"{FIRST_WORD_ID - 1} are special; choose at least {FIRST_WORD_ID + 1}"
+        )
+    return min(vocabulary_size - FIRST_WORD_ID, sys.maxsize)
+
+
+def _lowered(text: str) -> str:
+    """The text as the compiled module reads it, which lower-cases ASCII itself."""
+    return text if text.isascii() else text.lower()
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The checked and lowered texts in blocks of some size, so that memory stays flat."""
+    block: list[str] = []
+    size = 0
+    for text in _checked(texts):
+        block.append(_lowered(text))
+        size += len(text) + 64  # an empty text takes memory, too
+        if size >= _BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
