@@ -32,6 +32,7 @@ from test_training import (
     without_seconds,
 )
 from tidegate import TextClassifier, ops, storage, training
+from tidegate import checkpoint as checkpoints
 from tidegate.errors import ConfigError, OutputError, TrainingError, TrainingInterrupted
 from tidegate.model import ModelConfig, TextModel
 from tidegate.optim import Adam
@@ -331,17 +332,17 @@ def test_a_run_whose_checkpoint_would_be_too_large_does_not_begin(
 def test_giants_are_refused_before_they_take_memory() -> None:
     giant = ModelConfig(vocabulary_size=3_000_000, embedding_size=128)
     with pytest.raises(ConfigError, match=r"the checkpoint would have 4,63\d,\d{3},\d{3} bytes"):
-        training.check_checkpoint_size(giant, CONFIG)
-    training.check_checkpoint_size(replace(giant, vocabulary_size=2_000_000), CONFIG)
+        checkpoints.check_checkpoint_size(giant, CONFIG)
+    checkpoints.check_checkpoint_size(replace(giant, vocabulary_size=2_000_000), CONFIG)
 
 
 def test_the_longest_history_there_may_be_has_room(tmp_path: Path) -> None:
     longest = TrainConfig(epochs=10_000)
-    training.check_checkpoint_size(ModelConfig(), longest)
+    checkpoints.check_checkpoint_size(ModelConfig(), longest)
     result = {"epoch": 10_000, "loss": 1 / 3, "accuracy": 1 / 7, "seconds": 1e3 / 3}
     history = [{**result, "val_loss": 2 / 3, "val_accuracy": 1 / 9}] * longest.epochs
     text = json.dumps(json.dumps(history, separators=(",", ":")))
-    assert len(text) < training.history_size(longest.epochs) < storage.MAX_HEADER_BYTES
+    assert len(text) < checkpoints.history_size(longest.epochs) < storage.MAX_HEADER_BYTES
     storage.write_tensors(tmp_path / "model", {}, {"history": history})
 
 
@@ -459,9 +460,9 @@ def test_a_checkpoint_that_can_not_be_used_changes_nothing(checkpoint: Path) -> 
 
 
 def test_whether_a_run_is_finished(checkpoint: Path) -> None:
-    assert not training.is_finished(checkpoint)
+    assert not checkpoints.is_finished(checkpoint)
     run(checkpoint=checkpoint, resume=True)
-    assert training.is_finished(checkpoint)
+    assert checkpoints.is_finished(checkpoint)
     storage.write_tensors(checkpoint, {}, {"kind": "checkpoint", "progress": {"epoch": "x"}})
     with pytest.raises(ValueError, match="is not a usable checkpoint"):
-        training.is_finished(checkpoint)
+        checkpoints.is_finished(checkpoint)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import tidegate
 from tidegate import initializers, ops, storage
 from tidegate.batch import TokenizedTexts
+from tidegate.checkpoint import check_checkpoint_size, history_size
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -32,14 +33,7 @@ from tidegate.errors import (
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel, check_whole
 from tidegate.text import Tokenizer, Vocabulary
-from tidegate.training import (
-    EpochResult,
-    StepResult,
-    TrainConfig,
-    check_checkpoint_size,
-    history_size,
-    train_steps,
-)
+from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 

@@ -248,7 +248,7 @@ def _check_new(output: Path, checkpoint: Path, *, force: bool, resume: bool) -> 
         files.check_new(output, force=force, mend=mend)
     elif not force and output.is_file():
         # Of a run that was killed after it had saved its model? If not, saving will find out.
-        from tidegate.training import is_finished
+        from tidegate.checkpoint import is_finished
 
         if not is_finished(checkpoint):
             mend = (

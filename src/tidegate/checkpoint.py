@@ -1,0 +1,197 @@
+"""Checkpoints: all of a training run in one file, to go on from bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import reprlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tidegate
+from tidegate import ops, storage
+from tidegate.errors import (
+    DataError,
+    ModelFileError,
+    ShapeError,
+    TrainingError,
+    TrainingInterrupted,
+)
+from tidegate.metrics import LabeledSet
+from tidegate.model import ModelConfig, TextModel
+from tidegate.optim import Adam
+from tidegate.records import EpochResult, Progress, TrainConfig, from_fields
+
+
+def identity(model: ModelConfig, config: TrainConfig, *data: LabeledSet | None) -> dict[str, Any]:
+    """All that a checkpoint must have in common with the run that loads it."""
+    digest = hashlib.sha256()
+    for part in data:
+        if part is None:
+            digest.update(b"none")
+            continue
+        for array, dtype in (
+            (part.texts.token_ids, "<i4"),
+            (part.texts.offsets, "<i8"),
+            (part.targets, "<i4"),
+        ):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, dtype).data)
+    return {"model": model.to_json(), "training": asdict(config), "data": digest.hexdigest()}
+
+
+class Checkpoint:
+    """A run's file. run: its ``identity``."""
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self.kept: Progress | None = None  # where the run in the file stands
+        self._run = run
+
+    def save(
+        self, model: TextModel, optimizer: Adam, progress: Progress, history: list[EpochResult]
+    ) -> None:
+        """Write the file, unless a number is not finite: then the old one stays."""
+        if not all_finite(model, optimizer):
+            return
+        tensors: dict[str, npt.NDArray[Any]] = {**model.parameters, **optimizer.state()}
+        header: dict[str, Any] = {
+            "kind": "checkpoint",
+            "run": self._run,
+            "made_by": _maker(),
+            "optimizer_steps": optimizer.step_count,
+            "progress": asdict(progress),
+            "history": [asdict(result) for result in history],
+        }
+        storage.write_tensors(self.path, tensors, header)
+        self.kept = replace(progress)
+
+    def load(
+        self, model: TextModel, optimizer: Adam, config: TrainConfig, steps: int
+    ) -> tuple[Progress, list[EpochResult]]:
+        """Give model and optimizer what the file holds; return where its run stands.
+
+        steps: of one epoch. Nothing is changed by a file that can't be used.
+        """
+        path = self.path
+        tensors, header = storage.read_tensors(path)
+        if header.get("kind") != "checkpoint":
+            raise ModelFileError(f"{path} is a model, not a checkpoint")
+        different = _differences(self._run, header.get("run"))
+        if different:
+            raise TrainingError(
+                f"{path} belongs to a run with other data or options ({different}); use the same "
+                "ones, or remove it to start again"
+            )
+        try:
+            for name, own in model.parameters.items():
+                if tensors[name].shape != own.shape or tensors[name].dtype != own.dtype:
+                    raise ShapeError(f"{name} does not fit the model")
+            progress = from_fields(Progress, header["progress"])
+            history = [EpochResult.from_json(result) for result in header["history"]]
+            if not (1 <= progress.epoch <= config.epochs + 1 and progress.step <= steps):
+                raise DataError(
+                    f"epoch {progress.epoch}, step {progress.step} lies outside the run"
+                )
+            if len(history) != progress.epoch - 1 or progress.correct > progress.texts:
+                raise DataError("its results do not fit its place in the run")
+            optimizer.restore(header["optimizer_steps"], tensors)
+        except (KeyError, TypeError, ShapeError, DataError) as error:
+            raise ModelFileError(
+                f"{path} is not a usable checkpoint ({error}); remove it to start again"
+            ) from error
+        for name, own in model.parameters.items():
+            own[...] = tensors[name]
+        self.kept = replace(progress)
+        if header.get("made_by") != _maker() and progress.epoch <= config.epochs:
+            warnings.warn(
+                f"{path} was written by {_maker_name(header.get('made_by'))} and goes on with "
+                f"{_maker_name(_maker())}: the model may differ in its last bits from one that "
+                "was trained without a change",
+                stacklevel=2,
+            )
+        return progress, history
+
+    def interruption(self, progress: Progress) -> TrainingInterrupted:
+        """What to tell the user who stopped the run there, and what the file holds of it."""
+        stopped = f"stopped {_place(progress)}"
+        go_on = "go on with --resume (resume=True)"
+        if self.kept == progress:
+            return TrainingInterrupted(f"{stopped}; {self.path} keeps everything: {go_on}")
+        if self.kept is not None:
+            stopped += f", with numbers that are not finite; {self.path} keeps the run as it was"
+            return TrainingInterrupted(f"{stopped} {_place(self.kept)}: {go_on}")
+        return TrainingInterrupted(
+            f"{stopped}, with numbers that are not finite; nothing was kept of this run"
+        )
+
+
+def all_finite(model: TextModel, optimizer: Adam) -> bool:
+    """Whether every weight is a finite number, and every moment of Adam's."""
+    arrays = (*model.parameters.values(), *optimizer.state().values())
+    return all(np.isfinite(array).all() for array in arrays)
+
+
+def history_size(epochs: int) -> int:
+    """At most how many bytes the results of so many epochs take in a file's header."""
+    widest = -1.2345678901234567e-300
+    result = EpochResult(10**9, widest, widest, widest, widest, widest)
+    return epochs * (storage.header_size([asdict(result)]) - storage.header_size([]))
+
+
+def check_checkpoint_size(model: ModelConfig, config: TrainConfig) -> None:
+    """ConfigError if a run's checkpoint would be too large a file; for use before training."""
+    numbers = sum(math.prod(shape) for shape in model.parameter_shapes().values())
+    # Weights and both moments; for each word, the step up to which it was brought.
+    tensor_bytes = 3 * 4 * numbers + 8 * model.vocabulary_size
+    header = storage.header_size({"run": {"model": model.to_json(), "training": asdict(config)}})
+    storage.check_size(tensor_bytes, header + history_size(config.epochs), "checkpoint")
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether nothing is left to train in the run of a checkpoint. ModelFileError if unusable."""
+    _, header = storage.read_tensors(checkpoint)
+    try:
+        return bool(header["progress"]["epoch"] > header["run"]["training"]["epochs"])
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{checkpoint} is not a usable checkpoint; remove it to start again"
+        ) from error
+
+
+def _place(progress: Progress) -> str:
+    if progress.step:
+        return f"in epoch {progress.epoch} after step {progress.step}"
+    return f"after epoch {progress.epoch - 1}" if progress.epoch > 1 else "at the start"
+
+
+def _maker() -> dict[str, str]:
+    """What a run's bits depend on besides the run: it is not the same on every machine."""
+    return {"tidegate": tidegate.__version__, "isa": ops.isa()}
+
+
+def _maker_name(maker: Any) -> str:
+    if not isinstance(maker, Mapping):
+        return "another tidegate"
+    version, isa = (reprlib.repr(maker.get(name)).strip("'") for name in ("tidegate", "isa"))
+    return f"tidegate {version} on {isa}"
+
+
+def _differences(own: Mapping[str, Any], stored: Any) -> str:
+    """In words, what a checkpoint's run does not have in common with ours; "" for nothing."""
+    if stored == own:
+        return ""
+    found = []
+    for part in ("model", "training"):
+        given = stored.get(part) if isinstance(stored, Mapping) else None
+        if isinstance(given, Mapping):
+            for name, value in own[part].items():
+                if given.get(name) != value:
+                    found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
+    return ", ".join(found) or "other texts or labels"
