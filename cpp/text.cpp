@@ -98,7 +98,7 @@ class Scanner {
 
 // --- many texts
 
-constexpr size_t kBytesPerTask = 1 << 16;
+constexpr size_t kBytesPerTask = 1 << 15;
 
 // Calls body(begin, end) for ranges of texts, from several threads. Throws what the body throws.
 template <class F>

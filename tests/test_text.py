@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +277,20 @@ def test_tokenizer_pickles(tokenizer: Tokenizer) -> None:
     again = pickle.loads(pickle.dumps(tokenizer))  # noqa: S301
     assert again == tokenizer
     assert again.encode("a film").tolist() == [1, 6, 5]
+
+
+def test_real_reviews_are_the_plain_count_and_ids(real_reviews: Path) -> None:
+    from tidegate.data import load_imdb  # not everywhere that this file is run
+
+    texts = load_imdb(real_reviews).train.texts
+    tokens = list(map(lecture_tokens, texts))
+    tokenizer = Tokenizer.fit(texts, vocabulary_size=10_000)
+    assert tokenizer.vocabulary == Vocabulary.build(tokens, 10_000)
+    known = {word: id_ for id_, word in enumerate(tokenizer.vocabulary.words, FIRST_WORD_ID)}
+    ids = [[START_ID, *(known.get(word, UNKNOWN_ID) for word in words)] for words in tokens]
+    for max_length in (200, 10_000):
+        encoded = tokenizer.encode_all(texts, max_length)
+        assert encoded.token_ids.tolist() == [id_ for row in ids for id_ in row[-max_length:]]
+        assert encoded.lengths.tolist() == [min(len(row), max_length) for row in ids]
+    for text, row in zip(texts[::100], ids[::100], strict=True):
+        assert tokenizer.encode(text).tolist() == row

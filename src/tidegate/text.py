@@ -38,7 +38,7 @@ START_MARK = "<start>"  # how START_ID is shown; no lecture token can contain < 
 TokenizerKind = Literal["lecture"]
 
 # Texts go to the compiled module in blocks: enough work for many threads, little memory.
-_BLOCK_CHARACTERS = 1 << 22
+_BLOCK_CHARACTERS = 1 << 21
 
 _SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 

@@ -1,0 +1,309 @@
+"""The compiled module's words, ids and counts, against the rules and a plain count in Python."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tidegate import _kernels, ops, text
+from tidegate.errors import DataError
+from tidegate.text import (
+    FIRST_WORD_ID,
+    START_ID,
+    UNKNOWN_ID,
+    Tokenizer,
+    Vocabulary,
+    lecture_tokens,
+)
+
+pytestmark = pytest.mark.usefixtures("restored_threads")
+
+# What lower-casing changes in length, in kind or by what stands beside it: dotted I, final sigma,
+# title-case digraphs, ligatures, marks that combine, signs whose lower case is ASCII or has more
+# bytes, letters beyond 16 bits, halves of surrogate pairs.
+CASES = "İıΣσςßẞǅǆﬁﬀ\u0301\u0345\u0307\u212a\u212b\u023aÀé\u00a0\u2028\u3000𐐀𝐀😀\ud83d\ude00很"
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+ODD_TEXT = st.text(CASES + "aAzZ09'. -<\t\n\r\0\x0b\x1f\x7f", max_size=200)
+ASCII_TEXT = st.text(st.characters(max_codepoint=127), max_size=200)
+WORDY_TEXT = st.text("aAb .", max_size=300)  # words that recur
+TEXT = ANY_TEXT | ODD_TEXT | ASCII_TEXT | WORDY_TEXT
+at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def plain_ids(texts: list[str], vocabulary: Vocabulary, max_length: int) -> list[list[int]]:
+    known = {word: id_ for id_, word in enumerate(vocabulary.words, FIRST_WORD_ID)}
+    rows = [[known.get(word, UNKNOWN_ID) for word in lecture_tokens(each)] for each in texts]
+    return [[START_ID, *row][-max_length:] for row in rows]
+
+
+def encoded_ids(texts: list[str], vocabulary: Vocabulary, max_length: int) -> list[list[int]]:
+    encoded = Tokenizer("lecture", vocabulary).encode_all(texts, max_length)
+    return [encoded.row(i).tolist() for i in range(len(encoded))]
+
+
+def all_words(texts: list[str]) -> Vocabulary:
+    """Every word that the rules find, so that no two of them share an id."""
+    found = itertools.chain.from_iterable(map(lecture_tokens, texts))
+    return Vocabulary(tuple(dict.fromkeys(found)))
+
+
+def assert_words_are_the_rules(texts: list[str]) -> None:
+    """Found by the compiled module: the same words, in the same places."""
+    vocabulary = all_words(texts)
+    expected = plain_ids(texts, vocabulary, 10**9)
+    assert encoded_ids(texts, vocabulary, 10**9) == expected
+    tokenizer = Tokenizer("lecture", vocabulary)
+    assert [tokenizer.encode(each).tolist() for each in texts] == expected
+
+
+@at_any_speed
+@given(st.lists(TEXT, min_size=1))
+@example([""])
+@example([" .\t\n-"])
+@example(["ΟΔΟΣ. ΟΔΟΣΑ ΑΣ.Α ΑΣ' Σ"])  # the small sigma depends on what follows, past separators
+@example(["\ud83d\ude00 😀 \ud83d \ude00"])  # two halves are not the whole
+@example(["\u212aelvin Kelvin kelvin"])  # its lower case is ASCII
+@example(["\u023a\u023a\u023a İİİ"])  # more bytes than before
+@example(["a\0b a\0c \0 \0\0 a\0", "a"])
+@example(["one\rword one\r\nword\r"])
+def test_words_are_the_rules_on_any_text(texts: list[str]) -> None:
+    assert_words_are_the_rules(texts)
+
+
+@at_any_speed
+@given(st.lists(TEXT, min_size=1), st.lists(TEXT), st.integers(1, 12), st.data())
+def test_ids_are_the_plain_ones(
+    texts: list[str], others: list[str], max_length: int, data: st.DataObject
+) -> None:
+    """Some words have an id, others have none, and long texts are cut."""
+    words = all_words(texts + others).words
+    chosen = data.draw(st.lists(st.sampled_from(words), unique=True)) if words else []
+    vocabulary = Vocabulary((*chosen, "a b", "A"))  # two that no text has
+    expected = plain_ids(texts, vocabulary, max_length)
+    assert encoded_ids(texts, vocabulary, max_length) == expected
+
+
+@at_any_speed
+@given(st.lists(TEXT), st.integers(5, 30))
+def test_fit_is_the_plain_count(texts: list[str], size: int) -> None:
+    tokens = list(map(lecture_tokens, texts))
+    if not any(tokens):
+        with pytest.raises(DataError, match="no words"):
+            Tokenizer.fit(texts, size)
+        return
+    assert Tokenizer.fit(texts, size).vocabulary == Vocabulary.build(tokens, size)
+
+
+@pytest.mark.parametrize("letter", ["a", "Z", "é", "😀", "\ud800"])
+def test_words_and_gaps_of_every_length(letter: str) -> None:
+    """Across the ends of machine words and of blocks of 64 bytes, from both sides."""
+    lengths = [*range(1, 20), *range(60, 70), *range(124, 132)]
+    texts = []
+    for length, gap in itertools.product(lengths, (1, 2, 7, 63, 64, 65)):
+        word, space = letter * length, " " * gap
+        texts += [word, space + word, word + space, word + space + word, space + word + space]
+    assert_words_are_the_rules(texts)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 15, 16, 17, 24, 25, 70])
+def test_words_that_differ_in_one_byte_are_different(length: int) -> None:
+    base = "x" * length
+    others = [f"{base[:i]}{other}{base[i + 1 :]}" for i in range(length) for other in "y\0'é"]
+    words = list(dict.fromkeys([base, base[:-1] or "q", base + "x", base + "\0", *others]))
+    vocabulary = Vocabulary(tuple(words))
+    ids = list(range(FIRST_WORD_ID, FIRST_WORD_ID + len(words)))
+    assert list(vocabulary.ids_of(words)) == ids
+    assert encoded_ids(words, vocabulary, 1) == [[id_] for id_ in ids]
+    known, unknown = Vocabulary(tuple(words[::2])), words[1::2]
+    assert set(known.ids_of(unknown)) <= {UNKNOWN_ID}
+
+
+def test_a_table_that_grows_keeps_its_words() -> None:
+    words = [f"{prefix}{i:x}" for i in range(20_000) for prefix in ("", "longerprefix")]
+    vocabulary = Vocabulary(tuple(words))
+    assert list(vocabulary.ids_of(words)) == list(range(4, 4 + len(words)))
+    joined = " ".join(words)
+    counted = Tokenizer.fit([joined, joined], 10**9)
+    assert counted.vocabulary == vocabulary
+
+
+def test_the_id_of_a_word_that_no_text_can_have() -> None:
+    vocabulary = Vocabulary(("Upper", "two words", "é", "\ud800"))
+    assert list(vocabulary.ids_of([*vocabulary.words, "", "upper", "\n"])) == [4, 5, 6, 7, 2, 2, 2]
+    assert Vocabulary(()).id_of("") == UNKNOWN_ID
+
+
+def test_a_text_of_one_endless_word() -> None:
+    word = "ab" * 1_000_000
+    assert_words_are_the_rules([word, f"{word} {word}c", f"{word}\0"])
+
+
+# --- blocks and threads ------------------------------------------------------------------------
+
+
+def make_texts(count: int) -> list[str]:
+    """Texts of many lengths, whose words tie often; every tenth isn't ASCII."""
+    generator = np.random.default_rng(3)
+    texts = []
+    for i, length in enumerate(generator.integers(0, 60, count)):
+        words = [f"w{number}" for number in generator.zipf(1.3, length) % 3_000]
+        texts.append(" ".join(words) + (" ÉTÉ" if i % 10 == 0 else "."))
+    return texts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("block_characters", [1, 5_000, 1 << 21])
+def test_threads_and_blocks_change_nothing(
+    threads: int, block_characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = make_texts(4_000)
+    monkeypatch.setattr(text, "_BLOCK_CHARACTERS", block_characters)
+    ops.set_threads(threads)
+    plain = Vocabulary.build(map(lecture_tokens, texts), 500)
+    assert Tokenizer.fit(iter(texts), 500).vocabulary == plain
+    everything = Vocabulary.build(map(lecture_tokens, texts), 10**9)
+    assert Tokenizer.fit(iter(texts), 10**9).vocabulary == everything
+    assert encoded_ids(texts, plain, 20) == plain_ids(texts, plain, 20)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_callers_at_once(threads: int) -> None:
+    """They share one tokeniser, whose table none of them has built before."""
+    texts = make_texts(300)
+    tokenizer = Tokenizer("lecture", Vocabulary.build(map(lecture_tokens, texts), 200))
+    expected = plain_ids(texts, tokenizer.vocabulary, 15)
+    ops.set_threads(threads)
+    start = threading.Barrier(4)
+
+    def caller() -> None:
+        start.wait(timeout=60)
+        for _ in range(5):
+            assert encoded_ids(texts, tokenizer.vocabulary, 15) == expected
+            assert Tokenizer.fit(texts, 200) == tokenizer
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(caller) for _ in range(4)]:
+            done.result(timeout=120)
+
+
+class Counted(str):
+    """A text that says how many of its kind there are."""
+
+    __slots__ = ()
+    alive = 0
+    most = 0
+
+    def __new__(cls, content: str) -> Counted:
+        cls.alive += 1
+        cls.most = max(cls.most, cls.alive)
+        return super().__new__(cls, content)
+
+    def __del__(self) -> None:
+        type(self).alive -= 1
+
+
+def test_texts_of_an_iterator_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_BLOCK_CHARACTERS", 1_000)
+    Counted.most = Counted.alive
+
+    def texts() -> Iterator[str]:
+        return (Counted("a film like any other") for _ in range(5_000))
+
+    tokenizer = Tokenizer.fit(texts(), 100)
+    assert len(tokenizer.encode_all(texts(), 10)) == 5_000
+    assert Counted.most < 50
+
+
+@pytest.mark.parametrize("block_characters", [1, 200, 1 << 21])
+def test_an_error_names_its_text_in_any_block(
+    block_characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_BLOCK_CHARACTERS", block_characters)
+    texts: list[str] = ["a"] * 1_000
+    texts[777] = None  # type: ignore[call-overload]
+    for call in (lambda: Tokenizer.fit(texts, 9), lambda: encoded_ids(texts, Vocabulary(()), 9)):
+        with pytest.raises(DataError, match=r"^text 777 is a NoneType \(None\), not a str"):
+            call()
+
+
+def test_an_iterators_own_error_passes() -> None:
+    def texts() -> Iterator[str]:
+        yield "one"
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        Tokenizer.fit(texts(), 9)
+    with pytest.raises(OSError, match="the disk is gone"):
+        Tokenizer("lecture", Vocabulary(())).encode_all(texts(), 9)
+
+
+# --- what may be handed in and what comes out --------------------------------------------------
+
+
+def test_kinds_of_str_and_of_numbers() -> None:
+    tokenizer = Tokenizer("lecture", Vocabulary(("a", "é")))
+    texts: list[str] = [np.str_("A b"), np.str_("É b"), Counted("B a"), "a\ud800"]
+    for most in (2, np.int64(2), np.uint8(2)):
+        encoded = tokenizer.encode_all(texts, most)  # type: ignore[arg-type]
+        assert encoded.token_ids.tolist() == [4, 2, 5, 2, 2, 4, 1, 2]
+    for most in (2**63 - 1, 10**30):
+        assert len(tokenizer.encode_all(texts, most).token_ids) == 11
+    assert tokenizer.encode(np.str_("É")).tolist() == [1, 5]
+    assert Tokenizer.fit(texts, 10**30).vocabulary.words == ("b", "a", "é", "a\ud800")
+
+
+def test_ids_can_be_written_and_outlive_the_tokeniser() -> None:
+    tokenizer = Tokenizer.fit(["a film"], 10)
+    one, many = tokenizer.encode("a film"), tokenizer.encode_all(["a film"], 3)
+    del tokenizer
+    for ids in (one, many.token_ids):
+        assert ids.tolist() == [1, 4, 5]
+        ids[0] = 7
+        assert ids.tolist() == [7, 4, 5]
+
+
+def test_copies_are_equal_and_encode() -> None:
+    vocabulary = Vocabulary(("a", "film", "\ud800"))
+    tokenizer = Tokenizer("lecture", vocabulary)
+    for warm in (False, True):
+        if warm:
+            tokenizer.encode("a")  # from here on it has a table
+        for copied in (
+            copy.copy(tokenizer),
+            copy.deepcopy(tokenizer),
+            dataclasses.replace(tokenizer),
+            dataclasses.replace(tokenizer, vocabulary=dataclasses.replace(vocabulary)),
+            pickle.loads(pickle.dumps(tokenizer)),  # noqa: S301
+        ):
+            assert copied == tokenizer
+            assert hash(copied) == hash(tokenizer)
+            assert repr(copied) == repr(tokenizer)
+            assert copied.encode("a \ud800 film b").tolist() == [1, 4, 6, 5, 2]
+        assert dataclasses.asdict(tokenizer)["vocabulary"] == {"words": vocabulary.words}
+    assert pickle.dumps(tokenizer) == pickle.dumps(Tokenizer("lecture", vocabulary))
+
+
+def test_the_module_refuses_what_is_no_text() -> None:
+    ids = _kernels.WordIds(b"a\nb", start=1, unknown=2, first=4)
+    with pytest.raises(TypeError):
+        ids.encode(["a", 3], 5)  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        ids.encode("a", 5)  # type: ignore[arg-type]
+    counts = _kernels.WordCounts()
+    assert counts.most_frequent(5) == []
+    with pytest.raises(TypeError):
+        counts.add([b"a"])  # type: ignore[list-item]
+    counts.add(["b a b"])
+    assert counts.most_frequent(1) == ["b"]
+    counts.add(["a a"])  # one may go on
+    assert counts.most_frequent(5) == ["a", "b"]
