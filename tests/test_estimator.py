@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
-from tidegate.errors import ConfigError, DataError, ModelFileError, NotFittedError, TrainingError
+from tidegate.errors import (
+    ConfigError,
+    DataError,
+    ModelFileError,
+    NotFittedError,
+    ShapeError,
+    TrainingError,
+)
 from tidegate.estimator import PRESETS
 from tidegate.model import TextModel
 from tidegate.training import EpochResult, StepResult
@@ -759,6 +767,199 @@ def test_edited_tensors_are_refused(saved: Path, name: str, change: Any) -> None
         tensors[name] = change
     storage.write_tensors(saved, tensors, header)
     with pytest.raises(ModelFileError, match="is not a usable model"):
+        TextClassifier.load(saved)
+
+
+# --- the quantised model file ------------------------------------------------------------------
+
+
+MATRICES = ["embedding.weight", "output.kernel", "recurrent.kernel", "recurrent.recurrent_kernel"]
+
+
+@pytest.fixture
+def quantized(tmp_path: Path, three: TextClassifier) -> Path:
+    """Of a model with several classes, so that its output has several columns."""
+    path = tmp_path / "int8.safetensors"
+    three.save(path, quantize="int8")
+    return path
+
+
+def scale_of_each(stored: Tensors, name: str) -> npt.NDArray[np.float64]:
+    """The matrix's scales, to be spread over it."""
+    scale = stored[f"{name}.scale"].astype(np.float64)
+    return scale[:, None] if name == "embedding.weight" else scale
+
+
+@pytest.mark.parametrize("changed", [{}, {"cell": "lstm"}, {"reset": "before"}, {"cell": "rnn"}])
+def test_a_quantised_model_s_weights_are_within_half_a_scale(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    classifier = make(epochs=1, **changed).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "model", quantize="int8")
+    stored, header = storage.read_tensors(tmp_path / "model")
+    assert header["quantization"] == "int8"
+    assert sorted(name for name in stored if stored[name].dtype == np.int8) == MATRICES
+    loaded = TextClassifier.load(tmp_path / "model")
+    assert set(loaded.model_.parameters) == set(classifier.model_.parameters)
+    for name, weight in classifier.model_.parameters.items():
+        found = loaded.model_.parameters[name]
+        assert found.dtype == np.float32
+        if name not in MATRICES:
+            assert found.tobytes() == weight.tobytes()
+            continue
+        error = np.abs(found.astype(np.float64) - weight)
+        assert (error <= scale_of_each(stored, name) / 2).all()
+        assert error.max() > 0
+
+
+def test_a_quantised_model_predicts_nearly_the_same(
+    quantized: Path, three: TextClassifier, fitted: TextClassifier, tmp_path: Path
+) -> None:
+    texts = ["red film 1", "a blue one", "", "green green 6", "no known words here"]
+    loaded = TextClassifier.load(quantized)
+    before, after = three.predict_proba(texts), loaded.predict_proba(texts)
+    assert np.abs(after - before).max() < 0.01
+    assert (after != before).any()
+    assert loaded.predict(texts).tolist() == three.predict(texts).tolist()
+    assert loaded.get_params() == three.get_params()
+    assert len(loaded.history_) == len(three.history_)
+
+    fitted.save(tmp_path / "two", quantize="int8")
+    binary = TextClassifier.load(tmp_path / "two")
+    difference = binary.predict_proba(HELD_OUT) - fitted.predict_proba(HELD_OUT)
+    assert 0 < np.abs(difference).max() < 0.01
+    assert binary.score(HELD_OUT, HELD_OUT_LABELS) == fitted.score(HELD_OUT, HELD_OUT_LABELS)
+
+
+def test_saving_quantised_leaves_the_classifier_as_it_was(
+    saved: Path, fitted: TextClassifier, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "int8", quantize="int8")
+    fitted.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+
+
+def test_a_quantised_file_is_a_quarter_as_large(tmp_path: Path) -> None:
+    words = [f"w{number}" for number in range(3_000)]
+    texts = [" ".join(words[start : start + 30]) for start in range(0, 3_000, 30)]
+    classifier = TextClassifier(epochs=1, threads=1, max_length=10).fit(texts, ["a", "b"] * 50)
+    classifier.save(tmp_path / "float32")
+    classifier.save(tmp_path / "int8", quantize="int8")
+    size, large = ((tmp_path / name).stat().st_size for name in ("int8", "float32"))
+    parameters = classifier.model_.parameters
+    numbers = sum(parameters[name].size for name in MATRICES)
+    columns = sum(parameters[name].shape[1] for name in MATRICES[1:])
+    saved_bytes = 3 * numbers - 4 * (classifier.model_.config.vocabulary_size + columns)
+    assert large - size == pytest.approx(saved_bytes, abs=600)  # the headers differ
+    assert 0.25 < size / large < 0.28
+
+
+def test_quantised_files_are_deterministic(
+    quantized: Path, three: TextClassifier, tmp_path: Path
+) -> None:
+    data = quantized.read_bytes()
+    digest = three.save(tmp_path / "again", quantize="int8")
+    assert (tmp_path / "again").read_bytes() == data
+    # What was quantised before loses nothing by being quantised once more.
+    loaded = TextClassifier.load(quantized)
+    assert loaded.save(tmp_path / "third", quantize="int8") == digest
+    # Without, the file holds in float32 what was read.
+    loaded.save(tmp_path / "float32")
+    tensors, header = storage.read_tensors(tmp_path / "float32")
+    assert "quantization" not in header
+    assert {array.dtype for array in tensors.values()} == {np.dtype("f4"), np.dtype("u1")}
+    for name, weight in loaded.model_.parameters.items():
+        assert tensors[name].tobytes() == weight.tobytes()
+    wide = TextClassifier.load(tmp_path / "float32")
+    texts = ["red film 1", "a blue one"]
+    np.testing.assert_array_equal(wide.predict_proba(texts), loaded.predict_proba(texts))
+    assert wide.save(tmp_path / "fifth", quantize="int8") == digest
+
+
+@pytest.mark.parametrize("quantize", ["int4", "INT8", "", 8, True])
+def test_an_unknown_quantisation_is_refused(
+    tmp_path: Path, fitted: TextClassifier, quantize: Any
+) -> None:
+    with pytest.raises(ConfigError, match="is not one of int8"):
+        fitted.save(tmp_path / "model", quantize=quantize)
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_that_are_not_finite_are_not_quantised(
+    saved: Path, fitted: TextClassifier, tmp_path: Path
+) -> None:
+    tensors, header = storage.read_tensors(saved)
+    tensors["recurrent.kernel"][2, 3] = np.nan
+    storage.write_tensors(saved, tensors, header)
+    broken = TextClassifier.load(saved)
+    with pytest.raises(ShapeError, match=r"recurrent\.kernel has weights that are not finite"):
+        broken.save(tmp_path / "model", quantize="int8")
+    assert not (tmp_path / "model").exists()
+
+
+def put_tensor(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:
+    def edit(tensors: Tensors, header: Header) -> None:
+        tensors[name] = change(tensors[name])
+
+    return edit
+
+
+def drop_tensor(name: str) -> Callable[..., None]:
+    return lambda tensors, header: tensors.pop(name)
+
+
+QUANTIZED_EDITS: dict[str, Callable[..., None]] = {
+    **{f"no {name}": drop_tensor(name) for name in MATRICES},
+    **{f"no {name}.scale": drop_tensor(f"{name}.scale") for name in MATRICES},
+    "no bias": drop_tensor("output.bias"),
+    "not said to be quantised": lambda tensors, header: header.pop("quantization"),
+    "one scale too few": put_tensor("embedding.weight.scale", lambda scale: scale[1:]),
+    "rows' scales for columns": lambda tensors, header: tensors.update(
+        {"output.kernel.scale": tensors["embedding.weight.scale"]}
+    ),
+    "a negative scale": put_tensor("output.kernel.scale", np.negative),
+    "a scale that is NaN": put_tensor("recurrent.kernel.scale", lambda s: s * np.float32("nan")),
+    "infinite scales": put_tensor("recurrent.kernel.scale", lambda s: s / np.float32(1e-45)),
+    "scales of float16": put_tensor("embedding.weight.scale", lambda s: s.astype(np.float16)),
+    "float32 codes": put_tensor("recurrent.kernel", lambda codes: codes.astype(np.float32)),
+    "the code -128": put_tensor("output.kernel", lambda codes: codes * 0 + np.int8(-128)),
+    "a quantised bias": put_tensor("output.bias", lambda bias: bias.astype(np.int8)),
+    "a scale of a bias": lambda tensors, header: tensors.update(
+        {"output.bias.scale": np.ones(3, np.float32)}
+    ),
+    "another embedding_size": lambda tensors, header: header["config"].update(embedding_size=8),
+    "a giant hidden_size": lambda tensors, header: header["config"].update(hidden_size=8192),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:overflow")  # in the edits
+@pytest.mark.parametrize("edit", QUANTIZED_EDITS.values(), ids=QUANTIZED_EDITS)
+def test_edited_quantised_models_are_refused(quantized: Path, edit: Callable[..., None]) -> None:
+    tensors, header = storage.read_tensors(quantized)
+    edit(tensors, header)
+    storage.write_tensors(quantized, tensors, header)
+    with pytest.raises(ModelFileError, match="is not a usable model") as caught:
+        TextClassifier.load(quantized)
+    assert "\n" not in str(caught.value)
+    assert str(quantized) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["int4", "", None, 8, ["int8"], {"int8": 1}, "x" * 10_000])
+def test_a_quantisation_of_a_later_version_asks_for_an_upgrade(quantized: Path, value: Any) -> None:
+    tensors, header = storage.read_tensors(quantized)
+    header["quantization"] = value
+    storage.write_tensors(quantized, tensors, header)
+    with pytest.raises(ModelFileError, match=r"which this tidegate does not know.*upgrade") as e:
+        TextClassifier.load(quantized)
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 400
+
+
+def test_a_float32_model_that_is_said_to_be_quantised_is_refused(saved: Path) -> None:
+    tensors, header = storage.read_tensors(saved)
+    header["quantization"] = "int8"
+    storage.write_tensors(saved, tensors, header)
+    with pytest.raises(ModelFileError, match=r"there is no embedding.weight.scale"):
         TextClassifier.load(saved)
 
 
