@@ -75,7 +75,7 @@ nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> 
 // tape, whose memory serves one batch after another.
 class Recurrent {
  public:
-  void forward(int cell, In<int32_t, 1> lengths, In<int32_t, 1> step_offsets, int padding_steps,
+  void forward(int cell, const std::string& precision, In<int32_t, 1> lengths, In<int32_t, 1> step_offsets, int padding_steps,
                MaybeIn<int32_t, 1> index, MaybeIn<int32_t, 1> occurrences,
                MaybeIn<int32_t, 1> occurrence_offsets, In<float, 2> inputs, In<float, 2> kernel,
                In<float, 2> recurrent_kernel, In<float, 1> bias, MaybeIn<float, 1> recurrent_bias,
@@ -95,7 +95,7 @@ class Recurrent {
     recurrent_bias_ = recurrent_bias;
     initial_ = initial;
     initial_cell_ = initial_cell;
-    kernels_ = &active();
+    kernels_ = &with_precision(active(), precision.c_str());
     nb::gil_scoped_release unlocked;
     tape_.forward(*kernels_, ThreadPool::instance(), call(), {last.data(), data_or_null(outputs)});
   }
@@ -162,11 +162,11 @@ class Recurrent {
 // A model's snapshot for prediction; keeps the embedding alive, which it reads in place.
 class NativeScorer {
  public:
-  NativeScorer(int cell, int max_length, bool masked, In<float, 2> embedding, In<float, 2> kernel,
+  NativeScorer(int cell, const std::string& precision, int max_length, bool masked, In<float, 2> embedding, In<float, 2> kernel,
                In<float, 2> recurrent_kernel, In<float, 1> bias, MaybeIn<float, 1> recurrent_bias,
                In<float, 2> output_kernel, In<float, 1> output_bias)
       : embedding_(embedding),
-        scorer_(active(), ThreadPool::instance(),
+        scorer_(with_precision(active(), precision.c_str()), active(), ThreadPool::instance(),
                 {static_cast<Cell>(cell), static_cast<int>(embedding.shape(0)),
                  static_cast<int>(kernel.shape(0)), static_cast<int>(recurrent_kernel.shape(0)),
                  static_cast<int>(output_kernel.shape(1)), max_length, masked, embedding.data(),
@@ -407,8 +407,8 @@ NB_MODULE(_kernels, module) {
              nb::arg("max_length"), nb::arg("masked"), nb::arg("vocabulary_size"));
   nb::class_<Recurrent>(module, "Recurrent")
       .def(nb::init<>())
-      .def("forward", &Recurrent::forward, nb::arg("cell"), array("lengths"),
-           array("step_offsets"), nb::arg("padding_steps"), optional("index"),
+      .def("forward", &Recurrent::forward, nb::arg("cell"), nb::arg("precision"),
+           array("lengths"), array("step_offsets"), nb::arg("padding_steps"), optional("index"),
            optional("occurrences"), optional("occurrence_offsets"), array("inputs"),
            array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
            optional("initial"), optional("initial_cell"), array("last"), optional("outputs"))
@@ -417,9 +417,9 @@ NB_MODULE(_kernels, module) {
            optional("d_recurrent_bias"), optional("d_initial"), optional("d_initial_cell"))
       .def("read_channel", &Recurrent::read_channel, nb::arg("channel"), array("out"));
   nb::class_<NativeScorer>(module, "Scorer")
-      .def(nb::init<int, int, bool, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>,
+      .def(nb::init<int, const std::string&, int, bool, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>,
                     MaybeIn<float, 1>, In<float, 2>, In<float, 1>>(),
-           nb::arg("cell"), nb::arg("max_length"), nb::arg("masked"), array("embedding"),
+           nb::arg("cell"), nb::arg("precision"), nb::arg("max_length"), nb::arg("masked"), array("embedding"),
            array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
            array("output_kernel"), array("output_bias"))
       .def("score", &NativeScorer::score, array("token_ids"), array("offsets"), array("logits"));

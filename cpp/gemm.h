@@ -5,7 +5,7 @@
 // results do not depend on how rows are shared out.
 #pragma once
 
-#include "kernels.h"
+#include "operands.h"
 #include "vector_math.h"
 
 namespace tidegate {
@@ -87,21 +87,22 @@ TG_NOINLINE void copy_edge(float* array, long row_stride, const long* column, co
   }
 }
 
-// tile[r][v] += sum over k of a[r * row_stride + k] * b[k * depth_stride + offset[v] + lanes]
+// tile[r][v] += sum over k of a[r * row_stride + k] * b[k * depth_stride + offset[v] + lanes], k
+// being a step of the depth: a number, or a pair of them.
 template <int R, int V>
-TG_INLINE void multiply(vec (&tile)[R][V], const float* a, long row_stride, const float* b,
-                        long depth_stride, const long (&offset)[V], int depth) {
+TG_INLINE void multiply(vec (&tile)[R][V], const operand* a, long row_stride, const operand* b,
+                        long depth_stride, const long (&offset)[V], int steps) {
   // Three rows to a base: an address is a base plus 0, 1 or 2 strides, so that eight rows need
   // four registers and not eight.
-  const float* base[3] = {a, a + 3 * row_stride, a + 6 * row_stride};
+  const operand* base[3] = {a, a + 3 * row_stride, a + 6 * row_stride};
 #pragma GCC unroll 2
-  for (int k = 0; k < depth; ++k) {
-    vec column[V];
-    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load(b + offset[v]);
+  for (int k = 0; k < steps; ++k) {
+    operands column[V];
+    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load_operands(b + offset[v]);
     b += depth_stride;
     TG_UNROLL for (int r = 0; r < R; ++r) {
-      const vec x = broadcast(base[r / 3][r % 3 * row_stride + k]);
-      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = fma(x, column[v], tile[r][v]);
+      const operands x = broadcast_operand(base[r / 3][r % 3 * row_stride + k]);
+      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = multiply_add(x, column[v], tile[r][v]);
     }
   }
 }
@@ -109,15 +110,16 @@ TG_INLINE void multiply(vec (&tile)[R][V], const float* a, long row_stride, cons
 // The same where the left operand is transposed: tile[r][v] += sum over n of
 // a[n * a_stride + r] * b[n * b_stride + offset[v] + lanes]
 template <int R, int V>
-TG_INLINE void multiply_transposed(vec (&tile)[R][V], const float* a, long a_stride, const float* b,
-                                   long b_stride, const long (&offset)[V], long rows) {
+TG_INLINE void multiply_transposed(vec (&tile)[R][V], const operand* a, long a_stride,
+                                   const operand* b, long b_stride, const long (&offset)[V],
+                                   long steps) {
 #pragma GCC unroll 2
-  for (long n = 0; n < rows; ++n) {
-    vec column[V];
-    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load(b + offset[v]);
+  for (long n = 0; n < steps; ++n) {
+    operands column[V];
+    TG_UNROLL for (int v = 0; v < V; ++v) column[v] = load_operands(b + offset[v]);
     TG_UNROLL for (int r = 0; r < R; ++r) {
-      const vec x = broadcast(a[r]);
-      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = fma(x, column[v], tile[r][v]);
+      const operands x = broadcast_operand(a[r]);
+      TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = multiply_add(x, column[v], tile[r][v]);
     }
     a += a_stride;
     b += b_stride;
@@ -128,13 +130,18 @@ void pack_forward(const PackArgs& args, int panel_begin, int panel_end) {
   const long width = long(args.gates_total) * args.units;
   for (int panel = panel_begin; panel < panel_end; ++panel) {
     const long count = args.units - panel * kPanel;  // units left, may exceed the panel
-    float* out = args.packed + long(panel) * args.depth * args.gate_count * kPanel;
-    for (int k = 0; k < args.depth; ++k) {
+    operand* out = packed_operands(args.packed) +
+                   long(panel) * depth_steps(args.depth) * args.gate_count * kPanel;
+    for (int k = 0; k < args.depth; k += kTogether) {
+      const bool paired = kTogether == 2 && k + 1 < args.depth;
       for (int g = 0; g < args.gate_count; ++g) {
         const float* row =
             args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
-        for (int part = 0; part < kPanel; part += kWidth)
-          store(out + part, load_part(row + part, count - part));
+        for (int part = 0; part < kPanel; part += kWidth) {
+          const vec first = load_part(row + part, count - part);
+          const vec second = paired ? load_part(row + width + part, count - part) : zero();
+          store_operands(out + part, make_operands(first, second));
+        }
         out += kPanel;
       }
     }
@@ -145,19 +152,21 @@ void pack_backward(const PackArgs& args, int panel_begin, int panel_end) {
   const long width = long(args.gates_total) * args.units;
   const int panels = panel_count(args.units);
   for (int depth_panel = panel_begin; depth_panel < panel_end; ++depth_panel) {
-    float* out = args.packed + long(depth_panel) * panels * args.gate_count * kPanel * kPanel;
+    operand* out = packed_operands(args.packed) +
+                   long(depth_panel) * panels * args.gate_count * kPanelSteps * kPanel;
     for (int panel = 0; panel < panels; ++panel) {
       for (int g = 0; g < args.gate_count; ++g) {
         for (int column = 0; column < kPanel; ++column) {
           const int k = depth_panel * kPanel + column;
           const float* row =
               args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
-          for (int unit = 0; unit < kPanel; ++unit) {
-            const bool real = k < args.depth && panel * kPanel + unit < args.units;
-            out[unit * kPanel + column] = real ? row[unit] : 0.0f;
-          }
+          const int units = k < args.depth ? args.units - panel * kPanel : 0;
+          for (int unit = 0; unit < kPanel; unit += kTogether)
+            out[unit / kTogether * kPanel + column] =
+                make_operand(unit < units ? row[unit] : 0.0f,
+                             kTogether == 2 && unit + 1 < units ? row[unit + 1] : 0.0f);
         }
-        out += kPanel * kPanel;
+        out += kPanelSteps * kPanel;
       }
     }
   }
@@ -168,22 +177,24 @@ constexpr long kRowBlock = 32;
 
 template <int G>
 void project_rows(const ProjectArgs& args, long row_begin, long row_end) {
-  const int panels = panel_count(args.units);
+  const int panels = panel_count(args.units), steps = depth_steps(args.depth);
   long offset[G];
   for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
   for (long block = row_begin; block < row_end; block += kRowBlock) {
     const long rows = block + kRowBlock < row_end ? kRowBlock : row_end - block;
+    const Left left = left_operands(args.inputs + block * args.input_stride, args.input_stride,
+                                    rows, args.depth);
     for (int panel = 0; panel < panels; ++panel) {
       for (int part = 0; part < kPanel; part += kWidth) {
-        const float* packed = args.packed + long(panel) * args.depth * G * kPanel + part;
+        const operand* packed = packed_operands(args.packed) + long(panel) * steps * G * kPanel + part;
         const float* bias = args.bias + panel * G * kPanel + part;
         for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
           constexpr int R = decltype(height)::value;
           vec tile[R][G];
           TG_UNROLL for (int r = 0; r < R; ++r)
             TG_UNROLL for (int g = 0; g < G; ++g) tile[r][g] = load(bias + g * kPanel);
-          multiply<R, G>(tile, args.inputs + (block + row) * args.input_stride, args.input_stride,
-                         packed, G * kPanel, offset, args.depth);
+          multiply<R, G>(tile, left.rows + row * left.stride, left.stride, packed, G * kPanel,
+                         offset, steps);
           float* out = args.output + (block + row) * args.output_stride + panel * G * kPanel + part;
           TG_UNROLL for (int r = 0; r < R; ++r)
             TG_UNROLL for (int g = 0; g < G; ++g)
@@ -205,17 +216,52 @@ void project(const ProjectArgs& args, long row_begin, long row_end) {
 // Vectors of the result in a tile of the products below.
 constexpr int kBackVectors = 2;
 
+// The gates' gradients of some rows as a left side: panel by panel, channel by channel.
+struct GateOperands {
+  const operand* rows;
+  long stride, panel_stride;
+  int channels[kMaxGates];  // where each begins in a panel
+};
+
+template <int G>
+TG_INLINE GateOperands gate_operands(const InputGradientArgs& args, long row_begin, long count) {
+  GateOperands gates;
+  const float* rows = args.gates + row_begin * args.gate_stride;
+  if constexpr (!kRounds) {
+    gates.rows = packed_operands(rows);
+    gates.stride = args.gate_stride;
+    gates.panel_stride = args.panel_stride;
+    for (int g = 0; g < G; ++g) gates.channels[g] = args.channels[g] * kPanel;
+  } else {
+    const int panels = panel_count(args.units);
+    gates.panel_stride = G * kPanelSteps;
+    gates.stride = panels * gates.panel_stride + kLinePad;
+    for (int g = 0; g < G; ++g) gates.channels[g] = g * kPanelSteps;
+    operand* own = packed_operands(operand_scratch(0, size_t(count) * gates.stride));
+    for (long r = 0; r < count; ++r)
+      for (int panel = 0; panel < panels; ++panel)
+        for (int g = 0; g < G; ++g)
+          round_panel(
+              rows + r * args.gate_stride + panel * args.panel_stride + args.channels[g] * kPanel,
+              own + r * gates.stride + panel * gates.panel_stride + gates.channels[g]);
+    gates.rows = own;
+  }
+  return gates;
+}
+
 // output[row, depth] (+)= sum over panels and gates of gates[row] * packed, by tiles of
 // kBackVectors vectors of the depth. The sum is cut into blocks of panels whose weights fit the
 // first-level cache beside the rows; partial sums pass through `output` exactly.
 //
 // Whole: every vector of the depth is full, so that no element needs care at the edge.
 template <int G, bool Whole>
-void gates_times_weights(const InputGradientArgs& args, long row_begin, long row_end) {
+void gates_times_weights(const InputGradientArgs& args, const GateOperands& gates, long row_begin,
+                         long row_end) {
   constexpr int kPanelsPerBlock = G >= 3 ? 2 : 4;
   const int panels = panel_count(args.units);
   const int vectors = panel_count(args.depth) * kPartsPerPanel;
-  const long depth_panel_stride = long(panels) * G * kPanel * kPanel;
+  const operand* packed = packed_operands(args.packed);
+  const long depth_panel_stride = long(panels) * G * kPanelSteps * kPanel;
   for (int first = 0; first < panels; first += kPanelsPerBlock) {
     const int last = first + kPanelsPerBlock < panels ? first + kPanelsPerBlock : panels;
     const bool load_output = args.accumulate || first > 0;
@@ -234,7 +280,7 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
           row_end - row_begin, [&](auto height, long row) TG_LAMBDA {
             constexpr int R = decltype(height)::value;
             float* out = args.output + (row_begin + row) * args.output_stride + long(vector) * kWidth;
-            const float* a = args.gates + (row_begin + row) * args.gate_stride;
+            const operand* a = gates.rows + row * gates.stride;
             vec tile[R][kBackVectors];
             float sums[kMaxTile];
             if (!load_output) {
@@ -249,10 +295,10 @@ void gates_times_weights(const InputGradientArgs& args, long row_begin, long row
             }
             for (int panel = first; panel < last; ++panel) {
               TG_UNROLL for (int g = 0; g < G; ++g)
-                multiply<R, kBackVectors>(
-                    tile, a + panel * args.panel_stride + args.channels[g] * kPanel,
-                    args.gate_stride, args.packed + long(panel * G + g) * kPanel * kPanel, kPanel,
-                    offset, kPanel);
+                multiply<R, kBackVectors>(tile, a + panel * gates.panel_stride + gates.channels[g],
+                                          gates.stride,
+                                          packed + long(panel * G + g) * kPanelSteps * kPanel,
+                                          kPanel, offset, kPanelSteps);
             }
             if constexpr (Whole) {
               TG_UNROLL for (int r = 0; r < R; ++r) TG_UNROLL for (int v = 0; v < kBackVectors; ++v)
@@ -271,10 +317,11 @@ void input_gradient_of(const InputGradientArgs& args, long row_begin, long row_e
   const bool whole = args.depth % kPanel == 0 && args.depth % (kBackVectors * kWidth) == 0;
   for (long block = row_begin; block < row_end; block += kRowBlock) {
     const long end = block + kRowBlock < row_end ? block + kRowBlock : row_end;
+    const GateOperands gates = gate_operands<G>(args, block, end - block);
     if (whole)
-      gates_times_weights<G, true>(args, block, end);
+      gates_times_weights<G, true>(args, gates, block, end);
     else
-      gates_times_weights<G, false>(args, block, end);
+      gates_times_weights<G, false>(args, gates, block, end);
   }
 }
 
@@ -293,8 +340,8 @@ constexpr int kGradientVectors = 3;
 
 // Whole: the units fill their panels, so that no element needs care at the edge.
 template <int V, bool Whole>
-TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vector, long row,
-                                       long rows, int depth_begin, int depth_end) {
+TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Left& left, int vector,
+                                       long row, long rows, int depth_begin, int depth_end) {
   const long width = long(args.gates_total) * args.units;
   long offset[V];  // in a row of gates
   long column[V];  // in a row of d_weights
@@ -309,6 +356,24 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
     count[v] = unit < args.units ? args.units - unit : 0;
   }
   const float* gates = args.gates + row * args.gate_stride;
+  const operand* right = packed_operands(gates);
+  long right_stride = args.gate_stride;
+  long right_offset[V];
+  for (int v = 0; v < V; ++v) right_offset[v] = offset[v];
+  if constexpr (kRounds) {
+    operand* own = packed_operands(operand_scratch(1, size_t(depth_steps(static_cast<int>(rows))) * V * kWidth));
+    right = own;
+    right_stride = V * kWidth;
+    for (int v = 0; v < V; ++v) right_offset[v] = v * kWidth;
+    for (long n = 0; n < rows; n += kTogether) {
+      const float* first = gates + n * args.gate_stride;
+      const bool paired = kTogether == 2 && n + 1 < rows;
+      for (int v = 0; v < V; ++v, own += kWidth)
+        store_operands(own, make_operands(load(first + offset[v]),
+                                          paired ? load(first + args.gate_stride + offset[v])
+                                                 : zero()));
+    }
+  }
   // While this block is summed from cache, the next one's rows come from memory, a few a tile.
   const long coming = row + rows < args.rows ? row + rows : args.rows;
   const long coming_end = coming + kGradientBlock < args.rows ? coming + kGradientBlock : args.rows;
@@ -337,8 +402,8 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
       copy_edge<false>(out, width, column, count, sums, R, V);
       get_tile(tile, sums);
     }
-    multiply_transposed<R, V>(tile, args.inputs + row * args.input_stride + k, args.input_stride,
-                              gates, args.gate_stride, offset, rows);
+    multiply_transposed<R, V>(tile, left.rows + first, left.stride, right, right_stride,
+                              right_offset, depth_steps(static_cast<int>(rows)));
     if constexpr (Whole) {
       TG_UNROLL for (int r = 0; r < R; ++r)
         TG_UNROLL for (int v = 0; v < V; ++v) store(out + r * width + column[v], tile[r][v]);
@@ -358,20 +423,45 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, int vecto
   }
 }
 
+// Columns [depth_begin, depth_end) of some rows of the inputs, to be read down the rows.
+TG_INLINE Left transposed_operands(const WeightGradientArgs& args, long row, long rows,
+                                   int depth_begin, int depth_end) {
+  const float* inputs = args.inputs + row * args.input_stride + depth_begin;
+  if constexpr (!kRounds) {
+    return {packed_operands(inputs), args.input_stride};
+  } else {
+    const int depth = depth_end - depth_begin;
+    const long stride = padded(depth) + kLinePad;
+    const long steps = depth_steps(static_cast<int>(rows));
+    operand* own = packed_operands(operand_scratch(0, size_t(steps) * stride));
+    for (long n = 0; n < rows; n += kTogether) {
+      const float* first = inputs + n * args.input_stride;
+      const bool paired = kTogether == 2 && n + 1 < rows;
+      for (int k = 0; k < depth; k += kWidth)
+        store_operands(own + n / kTogether * stride + k,
+                       make_operands(load_part(first + k, depth - k),
+                                     paired ? load_part(first + args.input_stride + k, depth - k)
+                                            : zero()));
+    }
+    return {own, stride};
+  }
+}
+
 template <bool Whole>
 void weight_gradient_of(const WeightGradientArgs& args, int vector_begin, int vector_end,
                         int depth_begin, int depth_end) {
   long row = 0;
   do {  // once at least, so that no rows give zeros
     const long rows = row + kGradientBlock < args.rows ? kGradientBlock : args.rows - row;
+    const Left left = transposed_operands(args, row, rows, depth_begin, depth_end);
     int vector = vector_begin;
     for (; vector + kGradientVectors <= vector_end; vector += kGradientVectors)
-      weight_gradient_columns<kGradientVectors, Whole>(args, vector, row, rows, depth_begin,
+      weight_gradient_columns<kGradientVectors, Whole>(args, left, vector, row, rows, depth_begin,
                                                        depth_end);
     if (vector_end - vector == 2)
-      weight_gradient_columns<2, Whole>(args, vector, row, rows, depth_begin, depth_end);
+      weight_gradient_columns<2, Whole>(args, left, vector, row, rows, depth_begin, depth_end);
     else if (vector_end - vector == 1)
-      weight_gradient_columns<1, Whole>(args, vector, row, rows, depth_begin, depth_end);
+      weight_gradient_columns<1, Whole>(args, left, vector, row, rows, depth_begin, depth_end);
     row += kGradientBlock;
   } while (row < args.rows);
 }

@@ -21,6 +21,7 @@ void tanh_array(const float* x, float* y, long count) {
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{
       name,
+      kRounds ? "bfloat16" : "float32",
       kWidth,
       sigmoid_array,
       tanh_array,

@@ -177,8 +177,12 @@ struct AdamArgs {
   const float* rates;    // [step]: learning rate with both bias corrections, for steps 1, 2, ...
 };
 
+// Memory of the calling thread's own, for two arrays of rounded operands at a time.
+float* operand_scratch(int which, size_t floats);
+
 struct Kernels {
   const char* name;
+  const char* precision;  // of the operands of the matrix products
   int width;
   void (*sigmoid)(const float* x, float* y, long count);
   void (*tanh)(const float* x, float* y, long count);

@@ -135,13 +135,16 @@ TG_NOINLINE void rnn_end(const RecurrentArgs& args, const TileEnd& tile, int vec
 template <int G, int ProjectedGates, class F>
 TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const StepAt& at,
                           long rows, F&& end) {
-  const int panels = panel_count(args.hidden);
+  const int panels = panel_count(args.hidden), steps = depth_steps(args.hidden);
+  const Left left = left_operands(args.states + at.in * args.state_stride, args.state_stride, rows,
+                                  args.hidden);
   long offset[G];
   for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
   for (int panel = 0; panel < panels; ++panel) {
     prefetch_panel(args, at.next, rows, panel, projected_gates);
     for (int part = 0; part < kPanel; part += kWidth) {
-      const float* packed = args.packed + long(panel) * args.hidden * G * kPanel + part;
+      const operand* packed =
+          packed_operands(args.packed) + long(panel) * steps * G * kPanel + part;
       const int unit = panel * kPanel + part;
       for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
         constexpr int R = decltype(height)::value;
@@ -153,8 +156,8 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const 
             tile[r][g] =
                 g < ProjectedGates ? load(x + g * kPanel) : load(args.recurrent_bias + unit);
         }
-        multiply<R, G>(tile, args.states + (at.in + row) * args.state_stride, args.state_stride,
-                       packed, G * kPanel, offset, args.hidden);
+        multiply<R, G>(tile, left.rows + row * left.stride, left.stride, packed, G * kPanel, offset,
+                       steps);
         float sums[kMaxTile];
         put_tile(tile, sums);
         end(TileEnd{at, row, R, unit, sums});
@@ -165,14 +168,15 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const 
 
 // The same for a single gate, whose tiles take vectors of several panels together.
 template <int V, class F>
-TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, const float* packed,
+TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const Left& left, const float* packed,
                                  int gate, int projected_gates, const StepAt& at, long rows,
                                  int vector, F&& end) {
+  const int steps = depth_steps(args.hidden);
   long weight[V], input[V];
   for (int v = 0; v < V; ++v) {
     const int panel = (vector + v) / kPartsPerPanel;
     const int part = (vector + v) % kPartsPerPanel * kWidth;
-    weight[v] = long(panel) * args.hidden * kPanel + part;
+    weight[v] = long(panel) * steps * kPanel + part;
     input[v] = long(panel * projected_gates + gate) * kPanel + part;
   }
   for_row_blocks<tile_rows<V>()>(rows, [&](auto height, long row) TG_LAMBDA {
@@ -182,8 +186,8 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, c
       const float* x = projected_row(args, at.position + row + r);
       TG_UNROLL for (int v = 0; v < V; ++v) tile[r][v] = load(x + input[v]);
     }
-    multiply<R, V>(tile, left + (at.in + row) * args.state_stride, args.state_stride, packed, kPanel,
-                   weight, args.hidden);
+    multiply<R, V>(tile, left.rows + row * left.stride, left.stride, packed_operands(packed), kPanel,
+                   weight, steps);
     float sums[kMaxTile];
     put_tile(tile, sums);
     end(TileEnd{at, row, R, vector * kWidth, sums}, V);
@@ -191,9 +195,11 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const float* left, c
 }
 
 template <class F>
-TG_INLINE void all_single_gate_tiles(const RecurrentArgs& args, const float* left,
+TG_INLINE void all_single_gate_tiles(const RecurrentArgs& args, const float* states,
                                      const float* packed, int gate, int projected_gates,
                                      const StepAt& at, long rows, F&& end) {
+  const Left left = left_operands(states + at.in * args.state_stride, args.state_stride, rows,
+                                  args.hidden);
   const int vectors = panel_count(args.hidden) * kPartsPerPanel;
   int vector = 0;
   for (; vector + kSingleVectors <= vectors; vector += kSingleVectors)

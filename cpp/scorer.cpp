@@ -72,8 +72,10 @@ struct Scorer::Texts {
   const int32_t* begin(long at) const { return end(at) - kept[at]; }
 };
 
-Scorer::Scorer(const Kernels& kernels, ThreadPool& pool, const ScorerWeights& w)
+Scorer::Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool& pool,
+               const ScorerWeights& w)
     : kernels_(kernels),
+      output_kernels_(output_kernels),
       cell_(w.cell),
       vocabulary_(w.vocabulary),
       input_size_(w.input_size),
@@ -90,7 +92,7 @@ Scorer::Scorer(const Kernels& kernels, ThreadPool& pool, const ScorerWeights& w)
   std::memset(bias, 0, sizeof(float) * padded(w.logits));
   std::memcpy(bias, w.output_bias, sizeof(float) * w.logits);
   pool.run(1, [&](long) {
-    kernels.pack_forward(output, 0, panel_count(w.logits));
+    output_kernels.pack_forward(output, 0, panel_count(w.logits));
     if (!masked_) run_padding();
   });
 }
@@ -245,7 +247,7 @@ void Scorer::score_group(const Texts& texts, long begin, long end, const float* 
                               output_bias_.data(),
                               own.logits.reserve(size_t(batch) * stride),
                               stride};
-  kernels_.project(output, 0, batch);
+  output_kernels_.project(output, 0, batch);
   for (int row = 0; row < batch; ++row)
     std::memcpy(texts.logits + texts.order[begin + row] * logits_, output.output + row * stride,
                 sizeof(float) * logits_);

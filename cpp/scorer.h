@@ -38,7 +38,9 @@ struct IdOutOfRange {
 
 class Scorer {
  public:
-  Scorer(const Kernels& kernels, ThreadPool& pool, const ScorerWeights& weights);
+  // kernels: of the recurrent layer; the output layer's products are float32's.
+  Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool& pool,
+         const ScorerWeights& weights);
 
   // logits [texts, L]. Text i is ids[offsets[i]..offsets[i + 1]), of which the last max_length
   // count. Safe from several threads. Throws IdOutOfRange, and std::bad_alloc.
@@ -58,6 +60,7 @@ class Scorer {
                    const IdMap* numbers) const;
 
   const Kernels& kernels_;
+  const Kernels& output_kernels_;
   Cell cell_;
   int vocabulary_, input_size_, hidden_, logits_, max_length_;
   bool masked_;

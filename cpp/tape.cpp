@@ -94,6 +94,11 @@ float* Buffer::reserve(size_t floats) {
   return data_;
 }
 
+float* operand_scratch(int which, size_t floats) {
+  thread_local Buffer scratch[2];
+  return scratch[which].reserve(floats);
+}
+
 void PackedWeights::pack(const Kernels& kernels, ThreadPool& pool, Cell cell, int input_size,
                          int hidden, const float* kernel, const float* recurrent_kernel,
                          const float* given_bias, const float* recurrent_bias) {

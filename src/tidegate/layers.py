@@ -125,9 +125,14 @@ class Recurrent:
     """
 
     def __init__(
-        self, kind: ops.Kind, weights: ops.RecurrentWeights, name: str = "recurrent"
+        self,
+        kind: ops.Kind,
+        weights: ops.RecurrentWeights,
+        name: str = "recurrent",
+        precision: ops.Precision = "float32",
     ) -> None:
         self.kind = kind
+        self.precision: ops.Precision = precision
         self.weights = weights
         self._name = name
         self.parameters: dict[str, Float32] = {
@@ -142,7 +147,12 @@ class Recurrent:
     def __call__(self, inputs: WordInputs) -> tuple[States, Backward]:
         lent = _LentTape(self._free_tapes)
         _, last, _ = ops.recurrent_forward(
-            self.kind, inputs.batch, inputs.values, self.weights, tape=lent.tape
+            self.kind,
+            inputs.batch,
+            inputs.values,
+            self.weights,
+            tape=lent.tape,
+            precision=self.precision,
         )
 
         def backward(d_states: States, gradients: Gradients) -> Any:

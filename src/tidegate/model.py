@@ -120,8 +120,14 @@ class TextModel:
     update gate in the lecture's sense: the share of the new.
     """
 
-    def __init__(self, config: ModelConfig, parameters: Mapping[str, Float32]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        parameters: Mapping[str, Float32],
+        precision: ops.Precision = "float32",
+    ) -> None:
         self.config = config
+        self.precision = precision
         shapes = config.parameter_shapes()
         if set(parameters) != set(shapes):
             different = ", ".join(sorted(set(parameters) ^ set(shapes)))
@@ -143,14 +149,16 @@ class TextModel:
         )
         self._chain = Chain(
             Embedding(p["embedding.weight"]),
-            Recurrent(config.kind, self._weights),
+            Recurrent(config.kind, self._weights, precision=precision),
             LastState(),
             Linear(p["output.kernel"], p["output.bias"]),
         )
         self._scorer: ops.Scorer | None = None
 
     @classmethod
-    def initialize(cls, config: ModelConfig, seed: int) -> TextModel:
+    def initialize(
+        cls, config: ModelConfig, seed: int, precision: ops.Precision = "float32"
+    ) -> TextModel:
         """A new model with Keras's initial distributions, fixed by the seed."""
         parameters = {}
         for name, shape in config.parameter_shapes().items():
@@ -167,11 +175,11 @@ class TextModel:
         if config.cell == "lstm":
             # The forget gate starts open. Source: Jozefowicz, Zaremba & Sutskever 2015.
             parameters["recurrent.bias"][config.hidden_size : 2 * config.hidden_size] = 1.0
-        return cls(config, parameters)
+        return cls(config, parameters, precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles are made of what defines the model; scratch memory stays behind.
-        return TextModel, (self.config, self.parameters)
+        return TextModel, (self.config, self.parameters, self.precision)
 
     def pack(self, texts: TokenizedTexts, rows: npt.ArrayLike) -> PackedBatch:
         """The given rows as a batch for this model."""
@@ -221,6 +229,7 @@ class TextModel:
             self.parameters["output.bias"],
             max_length=self.config.max_length,
             masked=self.config.masked,
+            precision=self.precision,
         )
 
     def probabilities(self, logits: Float32) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,10 @@ __all__ = [
     "GATES",
     "KINDS",
     "MAX_THREADS",
+    "PRECISIONS",
     "AdamSettings",
     "Kind",
+    "Precision",
     "RecurrentGradients",
     "RecurrentTape",
     "RecurrentWeights",
@@ -61,6 +64,9 @@ Float32 = npt.NDArray[np.float32]
 # --- the machine -----------------------------------------------------------------------------
 
 MAX_THREADS: int = _kernels.MAX_THREADS
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def available_isas() -> tuple[str, ...]:
@@ -303,6 +309,11 @@ def _cell_of(kind: Kind) -> str:
     return "gru" if kind.startswith("gru") else kind
 
 
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise unknown_choice("precision", precision, PRECISIONS)
+
+
 def _check_weights(kind: Kind, weights: RecurrentWeights) -> int:
     """The hidden size, once kind and weights are known to fit together."""
     if kind not in KINDS:
@@ -334,6 +345,7 @@ def recurrent_forward(
     initial_cell: Float32 | None = None,
     all_outputs: bool = False,
     tape: RecurrentTape | None = None,
+    precision: Precision = "float32",
 ) -> tuple[Float32 | None, Float32, RecurrentTape]:
     """Run every row of the batch through the cell.
 
@@ -346,6 +358,7 @@ def recurrent_forward(
     borrowed until the backward pass: change none of them before it.
     """
     hidden = _check_weights(kind, weights)
+    _check_precision(precision)
     kernel = weights.kernel
     _check_batch(batch)
     _check("inputs", inputs, (batch.total_positions if dense else len(batch.words), len(kernel)))
@@ -364,6 +377,7 @@ def recurrent_forward(
     tape.kind = None  # until the pass is complete
     tape._native.forward(
         cell=KINDS.index(kind),
+        precision=precision,
         lengths=batch.lengths,
         step_offsets=batch.step_offsets,
         padding_steps=batch.padding_steps,
@@ -450,8 +464,10 @@ class Scorer:
         *,
         max_length: int,
         masked: bool,
+        precision: Precision = "float32",
     ) -> None:
         hidden = _check_weights(kind, weights)
+        _check_precision(precision)
         _check("embedding", embedding, (None, len(weights.kernel)))
         _check_kernel(output_kernel)
         _check("output_kernel", output_kernel, (hidden, None))
@@ -464,6 +480,7 @@ class Scorer:
         self._logits = output_kernel.shape[1]
         self._native = _kernels.Scorer(
             cell=KINDS.index(kind),
+            precision=precision,
             max_length=max_length,
             masked=masked,
             embedding=embedding,
