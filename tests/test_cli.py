@@ -302,6 +302,46 @@ def test_the_test_set_is_measured_and_reported(
     assert f"accuracy {accuracy:.4f}  loss " in capsys.readouterr().out
 
 
+def test_a_quantised_training_measures_the_file_that_it_wrote(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training, test = data.LabeledTexts(*reviews(40)), data.LabeledTexts(*reviews(30, seed=9))
+
+    def load(source: str, **options: object) -> data.Dataset:
+        return data.Dataset("imdb", "forty reviews of a test", training, test)
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.chdir(folder)
+    command = ["train", "imdb", *SMALL, "--epochs", "3", "--report", "r.json", "--force", "-o"]
+    assert main([*command, "wide.safetensors"]) == 0
+    wide = json.loads(Path("r.json").read_text())
+    assert main([*command, "small.safetensors", "--quantize", "int8"]) == 0
+    small = json.loads(Path("r.json").read_text())
+    assert (wide["quantization"], small["quantization"]) == (None, "int8")
+    for report, name in ((wide, "wide.safetensors"), (small, "small.safetensors")):
+        measured = TextClassifier.load(name).evaluate(*vars(test).values())
+        assert report["sha256"] == storage.file_sha256(Path(name))
+        assert report["test"]["loss"] == measured.loss
+        assert report["test"]["accuracy"] == measured.accuracy
+    # The training is the same, what was saved is not.
+    for wide_epoch, epoch in zip(wide["epochs"], small["epochs"], strict=True):
+        assert {**wide_epoch, "seconds": 0} == {**epoch, "seconds": 0}
+    assert small["test"]["loss"] == pytest.approx(wide["test"]["loss"], rel=0.01)
+    assert small["test"]["loss"] != wide["test"]["loss"]
+
+    capsys.readouterr()
+    for name, quantization in (("small", "int8"), ("wide", None)):
+        assert main(["info", f"{name}.safetensors"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown = [line for line in lines if line.startswith("quantised")]
+        told = "quantised   int8, after the epochs below; computed in float32"
+        assert shown == ([] if quantization is None else [told])
+        assert main(["info", f"{name}.safetensors", "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["quantization"] == quantization
+        assert facts["bytes"] == Path(f"{name}.safetensors").stat().st_size
+
+
 def train_here(*arguments: str) -> list[str]:
     return ["train", "reviews.csv", *SMALL, "--quiet", "-o", "new.safetensors", *arguments]
 
@@ -321,6 +361,7 @@ def train_here(*arguments: str) -> list[str]:
         (train_here("--validation", "1.5"), ["validation", "1.5"]),
         (train_here("--cell", "gruu"), ["cell", "'gruu'", "lstm", "did you mean 'gru'"]),
         (train_here("--reset", "befor"), ["reset", "'befor'", "did you mean 'before'"]),
+        (train_here("--quantize", "int9"), ["quantize='int9'", "did you mean 'int8'"]),
         (train_here("--preset", "lectur"), ["'lectur'", "did you mean 'lecture'"]),
         (train_here("--text-column", "words"), ["'words'", "'text'"]),
         (train_here("--data", "x.tar.gz"), ["'x.tar.gz'"]),
@@ -773,6 +814,35 @@ def test_a_stopped_training_goes_on_to_the_same_file(folder: Path) -> None:
     files = snapshot(folder)
     assert files["stopped.safetensors"] == files["whole.safetensors"]
     assert "stopped.checkpoint.safetensors" not in files
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT can't be sent to one process there")
+def test_a_checkpoint_is_never_quantised(folder: Path) -> None:
+    """How the model is saved is no part of the run: it may be chosen when it is resumed."""
+    write_table(folder / "long.csv", *reviews(800))
+    settings = (*SMALL, "--epochs", 12, "-q")
+    process = start_training(folder, *settings[:-1], "--quantize", "int8", "-o", "new.safetensors")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    checkpoint = folder / "new.checkpoint.safetensors"
+    tensors, header = storage.read_tensors(checkpoint)
+    assert "quantization" not in header
+    assert np.int8 not in {array.dtype.type for array in tensors.values()}
+    kept = checkpoint.read_bytes()
+    sizes = {}
+    for quantize in (("--quantize", "int8"), ()):
+        checkpoint.write_bytes(kept)
+        for resume, name in (("--resume", "new.safetensors"), ("--force", "whole.safetensors")):
+            done = tidegate(
+                *("train", "long.csv", *settings, *quantize, resume, "-o", name), folder=folder
+            )
+            assert done.returncode == 0, done.stderr
+        files = snapshot(folder)
+        assert files["new.safetensors"] == files["whole.safetensors"]
+        sizes[quantize] = len(files["new.safetensors"])
+        (folder / "new.safetensors").unlink()
+    assert sizes["--quantize", "int8"] < sizes[()]
 
 
 @pytest.mark.parametrize("times", [1, 2])

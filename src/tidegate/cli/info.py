@@ -30,6 +30,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "sha256": sha256,
         "tidegate": header.get("tidegate"),
         "precision": header.get("precision"),
+        "quantization": header.get("quantization"),
         "config": header["config"],
         "parameters": sum(array.size for array in classifier.model_.parameters.values()),
         "tokenizer": header["tokenizer"],
@@ -51,9 +52,15 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     cell = f"gru, reset {config.reset}" if config.cell == "gru" else config.cell
     labels = [terminal.label_text(label) for label in facts["classes"]]
     shown = ", ".join(map(terminal.field, labels[:20]))
+    quantized = []
+    if facts["quantization"]:
+        quantized.append(
+            ("quantised", f"{facts['quantization']}, after the epochs below; computed in float32")
+        )
     lines = [
         ("model", files.describe(facts["model"], facts["bytes"], facts["sha256"])),
         ("tidegate", f"{facts['tidegate']}, {facts['precision']}"),
+        *quantized,
         ("cell", f"{cell}, {config.hidden_size} units, embedding of {config.embedding_size}"),
         ("parameters", f"{facts['parameters']:,}"),
         ("tokens", f"{facts['tokenizer']}, the last {config.max_length} of a text, {padding}"),
