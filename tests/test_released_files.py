@@ -1,6 +1,6 @@
 """Files of every released format version load for ever, and say what they said.
 
-tests/golden/make_model_files.py made them and tells what they hold.
+tests/golden/make_model_files.py and make_int8_file.py made them and tell what they hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from tidegate import TextClassifier, storage
+from tidegate import TextClassifier, int8, storage
 from tidegate.ops import KINDS
 
 DATA = Path(__file__).parent / "data"
@@ -26,8 +26,8 @@ VERSIONS = range(1, storage.FORMAT_VERSION + 1)
 def read_expected() -> dict[str, tuple[list[str], dict[str, Any]]]:
     """The texts, and what is to be found, of each model file."""
     found = {}
-    for version in VERSIONS:
-        expected = json.loads((DATA / f"model_v{version}.json").read_text(encoding="utf-8"))
+    for path in sorted(DATA.glob("model_v*.json")):
+        expected = json.loads(path.read_text(encoding="utf-8"))
         for name, model in expected["models"].items():
             found[name] = (expected["texts"], model)
     return found
@@ -41,6 +41,7 @@ def test_every_format_version_has_its_files() -> None:
     for version in VERSIONS:
         for kind in KINDS:
             assert f"model_v{version}_{kind}.safetensors" in EXPECTED
+        assert f"model_v{version}_int8.safetensors" in EXPECTED
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -81,3 +82,24 @@ def test_it_holds_what_it_held(name: str) -> None:
     for found, wanted in zip(classifier.history_, expected["history"], strict=True):
         assert asdict(found).items() >= wanted.items()
         assert math.isnan(found.seconds)
+
+
+def test_quantised_weights_stay_what_they_were() -> None:
+    """Codes and scales mean what they meant, and quantising gives them again."""
+    names = [name for name in EXPECTED if name.endswith("_int8.safetensors")]
+    assert names
+    for name in names:
+        tensors, header = storage.read_tensors(DATA / name)
+        assert header["quantization"] == "int8"
+        weights = TextClassifier.load(DATA / name).model_.parameters
+        again = int8.quantize(weights)
+        assert set(again) == set(tensors) - {"vocabulary"}
+        codes = [tensor for tensor in again if again[tensor].dtype == np.int8]
+        assert len(codes) == 4
+        for tensor, found in again.items():
+            assert found.tobytes() == tensors[tensor].tobytes()
+        for tensor in codes:
+            scale = tensors[f"{tensor}.scale"].astype(np.float64)
+            if tensor == "embedding.weight":
+                scale = scale[:, None]
+            np.testing.assert_array_equal(weights[tensor], tensors[tensor] * scale)
