@@ -21,7 +21,6 @@ from golden.make_model_files import (
     make_texts,
     reference_probabilities,
 )
-
 from tidegate import TextClassifier, storage
 
 LABELS = ("good", "bad", "neither")
