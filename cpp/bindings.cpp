@@ -440,7 +440,7 @@ NB_MODULE(_kernels, module) {
              array("last_step"), array("words"), array("gradients"), array("rates"),
              nb::arg("step"), nb::arg("beta_1"), nb::arg("beta_2"), nb::arg("epsilon"),
              nb::arg("gradient_scale"));
-  bind_text(module);
   module.def("gather_rows", &gather_rows, array("table"), array("rows"), array("out"));
   module.def("sum_of_squares", &sum_of_squares, array("x"));
+  bind_text(module);
 }

@@ -153,7 +153,8 @@ WordTable::Slot WordTable::slot_for(std::string_view word) {
   if (word.size() > 8) return {hash(word), 9, kNone};
   const size_t behind = 8 * (8 - word.size());  // bits that do not belong to the word
   const uint64_t bytes = read_8(word.data());
-  const uint64_t key = std::endian::native == std::endian::little ? bytes << behind : bytes >> behind;
+  constexpr bool kLittle = std::endian::native == std::endian::little;
+  const uint64_t key = kLittle ? bytes << behind : bytes >> behind;
   return {key, static_cast<uint32_t>(word.size()), kNone};
 }
 

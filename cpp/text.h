@@ -1,8 +1,8 @@
 // Words: found by the lecture's rules, looked up and counted, in many texts at once.
 //
 // The rules stand in src/tidegate/text.py, in plain Python, and what is done here equals them word
-// for word. A text is UTF-8, a lone surrogate being encoded by itself, and lower-case already where
-// it is not ASCII: Python decides what a lower-case letter is. ASCII is lowered here. Separators are
+// for word. A text is UTF-8, a lone surrogate being encoded by itself. Where it is not ASCII it is
+// lower-case already, because Python decides what that is; ASCII is lowered here. Separators are
 // ASCII, whose bytes stand for nothing else in UTF-8, so texts are split byte by byte.
 #pragma once
 

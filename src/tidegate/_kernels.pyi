@@ -1,4 +1,4 @@
-"""The compiled module. Its functions check only types and contiguity: call them through ``ops``.
+"""The compiled module. Its functions check only types and contiguity: ops and text call them.
 
 Arrays are C-contiguous and never converted. What is written into, behind all that is read, is
 allocated by the caller; shapes stand in ops.py and cpp/kernels.h.
