@@ -128,6 +128,18 @@ def test_the_tables_of_tensors_are_what_is_written(written: tuple[Path, Path]) -
     assert expected == set(checkpoint)
 
 
+def test_the_tables_of_a_quantised_model_are_what_is_written(written: tuple[Path, Path]) -> None:
+    plain, header = storage.read_tensors(written[0])
+    path = written[0].with_name("int8")
+    TextClassifier.load(written[0]).save(path, quantize="int8")
+    tensors, quantized = storage.read_tensors(path)
+    scales, keys = _first_column("## Quantised models")
+    assert set(scales) == set(tensors) - set(plain)
+    assert set(keys) == set(quantized) - set(header)
+    for name in scales:
+        assert tensors[name.removesuffix(".scale")].dtype == "int8"
+
+
 # --- docs/architecture.md ------------------------------------------------------------------------
 
 
