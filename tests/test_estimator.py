@@ -478,6 +478,7 @@ DEFAULTS: dict[str, Any] = {
     "validation_fraction": 0.2,
     "random_state": 0,
     "threads": None,
+    "precision": "auto",
 }
 
 

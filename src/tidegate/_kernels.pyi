@@ -64,6 +64,7 @@ class Recurrent:
     def forward(
         self,
         cell: int,
+        precision: str,
         lengths: _Int32s,
         step_offsets: _Int32s,
         padding_steps: int,
@@ -100,6 +101,7 @@ class Scorer:
     def __init__(
         self,
         cell: int,
+        precision: str,
         max_length: int,
         masked: bool,
         embedding: _FloatRows,

@@ -29,7 +29,7 @@ from tidegate.optim import Adam
 from tidegate.records import EpochResult, Progress, TrainConfig, from_fields
 
 
-def identity(model: ModelConfig, config: TrainConfig, *data: LabeledSet | None) -> dict[str, Any]:
+def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) -> dict[str, Any]:
     """All that a checkpoint must have in common with the run that loads it."""
     digest = hashlib.sha256()
     for part in data:
@@ -43,7 +43,11 @@ def identity(model: ModelConfig, config: TrainConfig, *data: LabeledSet | None) 
         ):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
-    return {"model": model.to_json(), "training": asdict(config), "data": digest.hexdigest()}
+    return {
+        "model": {**model.config.to_json(), "precision": model.precision},
+        "training": asdict(config),
+        "data": digest.hexdigest(),
+    }
 
 
 class Checkpoint:

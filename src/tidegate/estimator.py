@@ -68,7 +68,9 @@ class TextClassifier:
     machine give the same model, bit for bit, on any number of threads. threads: how many this
     classifier computes on, None for the number of the process, which TIDEGATE_THREADS or
     ``ops.set_threads`` says and else is one for each core. All classifiers of a process share one
-    pool: its number is changed while this one computes, and put back afterwards.
+    pool: its number is changed while this one computes, and put back afterwards. precision: of
+    the recurrent layer's matrix products, "auto", "float32" or "bfloat16" (see
+    ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
     are not stored in model files), tokenizer_ and model_.
@@ -95,6 +97,7 @@ class TextClassifier:
         validation_fraction: float = 0.2,
         random_state: int = 0,
         threads: int | None = None,
+        precision: str = "auto",
     ) -> None:
         self.cell = cell
         self.reset = reset
@@ -110,6 +113,7 @@ class TextClassifier:
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.threads = threads
+        self.precision = precision
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
@@ -216,7 +220,8 @@ class TextClassifier:
         train_set = LabeledSet(encoded.select(train_rows), targets[train_rows])
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
-        header = self._header(config, classes, tokenizer, [])
+        precision = ops.choose_precision(self.precision)
+        header = self._header(config, precision, classes, tokenizer, [])
         tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
         storage.check_size(
             tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
@@ -225,7 +230,7 @@ class TextClassifier:
         )
         if checkpoint is not None:
             check_checkpoint_size(config, train_config)
-        model = TextModel.initialize(config, train_config.seed)
+        model = TextModel.initialize(config, train_config.seed, precision)
         history: list[EpochResult] = []
         for event in train_steps(
             model,
@@ -249,6 +254,7 @@ class TextClassifier:
         check_whole("random_state", self.random_state, 0, 2**63 - 1)
         self._train_config(epochs=1 if self.epochs is None else self.epochs)
         self.split(0)
+        ops.choose_precision(self.precision)
         if self.threads is not None:
             check_whole("threads", self.threads, 1, ops.MAX_THREADS)
 
@@ -382,7 +388,9 @@ class TextClassifier:
         history = [asdict(result) for result in self.history_]
         for result in history:
             del result["seconds"]  # all that differs between two runs of the same job
-        header = self._header(model.config, self.classes_, self.tokenizer_, history)
+        header = self._header(
+            model.config, model.precision, self.classes_, self.tokenizer_, history
+        )
         if quantize is not None:
             header["quantization"] = quantize
         return storage.write_tensors(Path(path), tensors, header, replace=replace)
@@ -390,6 +398,7 @@ class TextClassifier:
     def _header(
         self,
         config: ModelConfig,
+        precision: ops.Precision,
         classes: npt.NDArray[Any],
         tokenizer: Tokenizer,
         history: list[dict[str, Any]],
@@ -408,7 +417,7 @@ class TextClassifier:
             "classes": classes.tolist(),
             "label_type": _LABEL_TYPES[classes.dtype.kind],
             "tokenizer": tokenizer.kind,
-            "precision": str(ops.machine_info()["precision"]),
+            "precision": precision,
             "history": history,
         }
 
@@ -453,7 +462,7 @@ class TextClassifier:
             classifier.tokenizer_ = Tokenizer(header["tokenizer"], vocabulary)
             if quantized:
                 tensors = int8.dequantize(tensors, config.parameter_shapes())
-            classifier.model_ = TextModel(config, tensors)
+            classifier.model_ = TextModel(config, tensors, header["precision"])
             classifier.history_ = [
                 EpochResult.from_json({"seconds": math.nan, **result})
                 for result in header["history"]

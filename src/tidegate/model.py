@@ -117,7 +117,8 @@ class TextModel:
 
     ``parameters`` maps names to float32 arrays, which the layers share: changing one in place
     changes the model. Their layout is Keras's (inputs first, gates side by side), with the
-    update gate in the lecture's sense: the share of the new.
+    update gate in the lecture's sense: the share of the new. precision: of the recurrent layer's
+    matrix products, one of ``ops.PRECISIONS``.
     """
 
     def __init__(
@@ -126,8 +127,10 @@ class TextModel:
         parameters: Mapping[str, Float32],
         precision: ops.Precision = "float32",
     ) -> None:
+        if precision not in ops.PRECISIONS:
+            raise unknown_choice("precision", precision, ops.PRECISIONS)
         self.config = config
-        self.precision = precision
+        self.precision: ops.Precision = precision
         shapes = config.parameter_shapes()
         if set(parameters) != set(shapes):
             different = ", ".join(sorted(set(parameters) ^ set(shapes)))

@@ -41,6 +41,7 @@ __all__ = [
     "adam_dense",
     "adam_rows",
     "available_isas",
+    "choose_precision",
     "gather_rows",
     "isa",
     "linear_backward",
@@ -65,8 +66,24 @@ Float32 = npt.NDArray[np.float32]
 
 MAX_THREADS: int = _kernels.MAX_THREADS
 
+# Of the operands of the recurrent layer's matrix products; sums and all else are float32.
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def choose_precision(asked: str) -> Precision:
+    """What "auto", "float32" or "bfloat16" means here. ConfigError for another one.
+
+    "bfloat16" rounds the operands to 8 significant bits, which shows in the third digit of
+    gradients. It is faster where the processor multiplies such numbers (AVX-512 BF16), and
+    elsewhere computes the same at no gain. "auto" takes only what is as exact as float32, so it is
+    float32.
+    """
+    if asked == "auto":
+        return "float32"
+    if asked not in PRECISIONS:
+        raise unknown_choice("precision", asked, ("auto", *PRECISIONS))
+    return asked
 
 
 def available_isas() -> tuple[str, ...]:
@@ -100,11 +117,10 @@ def set_threads(count: int) -> None:
 
 
 def machine_info() -> dict[str, str | int]:
-    """What computes: instruction set, threads, precision, processor architecture."""
+    """What computes: instruction set, threads, processor architecture."""
     return {
         "isa": isa(),
         "threads": threads(),
-        "precision": "float32",
         "architecture": platform.machine(),
     }
 
@@ -352,6 +368,7 @@ def recurrent_forward(
     kind: one of KINDS. inputs: [W, I], one row for each of batch.words, or with ``dense`` [N + P,
     I], one for each position. weights: see RecurrentWeights, float32. initial, initial_cell: [B, H]
     in packed order, the states that rows of a masked batch join with; zeros if not given.
+    precision: see PRECISIONS; the backward pass uses the same.
 
     Returns outputs [N + P, H], the state after each position's step, or None without
     ``all_outputs``; last [B, H], each packed row's final state; and the tape. The arrays are
@@ -451,7 +468,7 @@ class Scorer:
     Bit for bit the logits of ``recurrent_forward`` and ``linear_forward``, without what training
     needs. embedding: [V, I], read in place and so not to be changed afterwards; the others are
     copied. weights: see RecurrentWeights. output_kernel: [H, L]. output_bias: [L]. max_length,
-    masked: as in ``pack``.
+    masked: as in ``pack``. precision: as in ``recurrent_forward``.
     """
 
     def __init__(

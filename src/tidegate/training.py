@@ -85,7 +85,7 @@ def train_steps(
         run = _Run(model, examples, validation, config)
         file = None
         if checkpoint is not None:
-            file = Checkpoint(checkpoint, identity(model.config, config, examples, validation))
+            file = Checkpoint(checkpoint, identity(model, config, examples, validation))
             if resume and checkpoint.exists():
                 run.progress, run.history = file.load(model, run.optimizer, config, run.steps)
                 yield from list(run.history)

@@ -76,7 +76,7 @@ def evaluate(
                     "origin": dataset.origin,
                     "test": len(labeled),
                 },
-                "machine": files.machine(),
+                "machine": files.machine(classifier.model_.precision),
                 "test": files.measured(result),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),

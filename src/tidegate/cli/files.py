@@ -41,12 +41,12 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     atomic.write(path, [text.encode()])
 
 
-def machine() -> dict[str, str | int]:
-    """The machine's part of a report."""
+def machine(precision: str) -> dict[str, str | int]:
+    """The machine's part of a report; precision: of the model that was computed with."""
     from tidegate import ops
 
     known = ops.machine_info()
-    return {name: known[name] for name in ("isa", "threads", "precision")}
+    return {"isa": known["isa"], "threads": known["threads"], "precision": precision}
 
 
 def measured(result: Evaluation) -> dict[str, float]:

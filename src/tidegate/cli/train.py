@@ -132,6 +132,14 @@ def train(
             "the file that the test set then measures.",
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the matrix products: auto, float32, or bfloat16, which is faster on "
+            "processors with AVX-512 BF16 and less exact.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -173,6 +181,7 @@ def train(
         "validation_fraction": validation,
         "random_state": seed,
         "threads": threads,
+        "precision": precision,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     if checkpoint is None:
@@ -321,7 +330,7 @@ def _report(
             "test": 0 if dataset.test is None else len(dataset.test),
         },
         "config": classifier.get_params(),
-        "machine": files.machine(),
+        "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
         "test": None if test is None else files.measured(test),
         "seconds": seconds,

@@ -1,0 +1,284 @@
+"""Products of bfloat16: what is rounded, what is not, and that all of it is used and kept."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from test_estimator import LABELS, TEXTS, make
+from test_ops import MODES, Case, cases, expected_of, make_problem, run_kernels
+from tidegate import TextClassifier, ops, reference, storage
+from tidegate.batch import TokenizedTexts
+from tidegate.errors import ConfigError, ModelFileError, TrainingError
+from tidegate.layers import Gradients
+from tidegate.model import ModelConfig, TextModel
+from tidegate.reference import KINDS, Kind, RecurrentWeights
+
+Float32 = npt.NDArray[np.float32]
+
+
+def rounded(x: npt.NDArray[Any]) -> Float32:
+    """The nearest numbers of 8 significant bits, ties to even."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    bits = (bits + np.uint64(0x7FFF) + ((bits >> np.uint64(16)) & np.uint64(1))) >> np.uint64(16)
+    result: Float32 = (bits << np.uint64(16)).astype(np.uint32).view(np.float32)
+    return result
+
+
+def test_rounding_by_hand() -> None:
+    given = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9], np.float32)
+    np.testing.assert_array_equal(rounded(given), [1, 1, 1 + 2**-6, 1 + 2**-7, -1])
+
+
+# --- one step, where it is known what is rounded -----------------------------------------------
+
+
+def one_step(kind: Kind, inputs: int, hidden: int, rows: int) -> dict[str, Any]:
+    """A batch of single words with initial states; inputs and states are bfloat16 numbers."""
+    generator = np.random.default_rng([inputs, hidden, rows])
+
+    def normal(*shape: int, scale: float) -> Float32:
+        return generator.normal(0, scale, shape).astype(np.float32)
+
+    texts = TokenizedTexts.from_rows([[row + 1] for row in range(rows)])
+    batch = ops.pack(texts, range(rows), max_length=1, masked=True, vocabulary_size=rows + 1)
+    width = len(reference.gates_of(kind)) * hidden
+    return {
+        "batch": batch,
+        "inputs": rounded(normal(rows, inputs, scale=1.0)),
+        "initial": rounded(normal(rows, hidden, scale=0.5)),
+        "d_last": normal(rows, hidden, scale=1.0),
+        "weights": RecurrentWeights(
+            normal(inputs, width, scale=inputs**-0.5),
+            normal(hidden, width, scale=hidden**-0.5),
+            normal(width, scale=0.3),
+            normal(width, scale=0.3) if kind == "gru_after" else None,
+        ),
+    }
+
+
+SIZES = [(1, 1, 1), (7, 5, 3), (16, 16, 9), (33, 17, 12), (40, 100, 20), (128, 128, 33)]
+
+
+@pytest.mark.parametrize(("inputs", "hidden", "rows"), SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_is_that_of_rounded_weights(
+    isa: str, kind: Kind, inputs: int, hidden: int, rows: int
+) -> None:
+    """Inputs and states have nothing to round; sums, biases and gates are float32's."""
+    p = one_step(kind, inputs, hidden, rows)
+    w: RecurrentWeights = p["weights"]
+    expected = reference.recurrent_forward(
+        kind,
+        p["batch"],
+        p["inputs"],
+        RecurrentWeights(rounded(w.kernel), rounded(w.recurrent_kernel), w.bias, w.recurrent_bias),
+        initial=p["initial"],
+    )[1]
+    found = ops.recurrent_forward(
+        kind, p["batch"], p["inputs"], w, initial=p["initial"], precision="bfloat16"
+    )[1]
+    # With reset before, the candidate's product is of reset * state, which is rounded too.
+    tolerance = 1e-5 if kind != "gru_before" else 1e-2
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    exact = ops.recurrent_forward(kind, p["batch"], p["inputs"], w, initial=p["initial"])[1]
+    assert np.abs(found - exact).max() > 1e-4 * np.abs(exact).max()  # rounded they were
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_a_step_are_products_of_rounded_factors(isa: str, kind: Kind) -> None:
+    """With one text, the gates' gradients stand unrounded in the bias's gradient."""
+    p = one_step(kind, 33, 50, 1)
+    w: RecurrentWeights = p["weights"]
+    _, _, tape = ops.recurrent_forward(
+        kind, p["batch"], p["inputs"], w, initial=p["initial"], precision="bfloat16"
+    )
+    reset = tape.gates["reset"][0] if kind == "gru_before" else None
+    found = ops.recurrent_backward(tape, p["d_last"])
+    gates = rounded(found.bias).astype(np.float64)
+
+    def close(given: Any, expected: Any) -> None:
+        np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+    close(found.kernel, np.outer(p["inputs"][0], gates))
+    close(found.inputs[0], gates @ rounded(w.kernel).astype(np.float64).T)
+    recurrent = gates if found.recurrent_bias is None else rounded(found.recurrent_bias)
+    states = np.tile(p["initial"][0].astype(np.float64)[:, None], len(recurrent))
+    if reset is not None:
+        states[:, 2 * 50 :] = rounded(reset * p["initial"][0])[:, None]
+    close(found.recurrent_kernel, states * recurrent)
+
+
+# --- whole passes ------------------------------------------------------------------------------
+
+
+def assert_near(given: dict[str, Any], expected: dict[str, Any], share: float) -> None:
+    assert given.keys() == expected.keys()
+    for name, values in expected.items():
+        largest = np.abs(values).max(initial=0.0)
+        np.testing.assert_allclose(given[name], values, rtol=0, atol=share * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("case", MODES.values(), ids=MODES)
+def test_every_mode_is_near_the_reference(isa: str, case: Case) -> None:
+    found = run_kernels(case, make_problem(case), "bfloat16")
+    assert_near(found, expected_of(case), 0.03)
+    exact = run_kernels(case, make_problem(case))
+    assert any((found[name] != exact[name]).any() for name in found)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases())
+def test_any_shape_is_near_the_reference(isa: str, case: Case) -> None:
+    assert_near(run_kernels(case, make_problem(case), "bfloat16"), expected_of(case), 0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_instruction_sets_agree(kind: Kind) -> None:
+    """With and without instructions for it: the order of the sums is all that differs."""
+    case = Case(kind, masked=False, d_outputs=True, hidden=45, inputs=19)
+    before = ops.isa()
+    try:
+        found = []
+        for name in ops.available_isas():
+            ops.use_isa(name)
+            found.append(run_kernels(case, make_problem(case), "bfloat16"))
+    finally:
+        ops.use_isa(before)
+    for other in found[1:]:
+        # A state on the border of two bfloat16 numbers may be rounded to either.
+        assert_near(other, found[0], 5e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("restored_threads")
+def test_threads_change_no_bit(isa: str, kind: Kind) -> None:
+    case = Case(kind, masked=False, d_outputs=True, hidden=45, inputs=19)
+    ops.set_threads(1)
+    expected = run_kernels(case, make_problem(case), "bfloat16")
+    for threads in (2, 3, 7):
+        ops.set_threads(threads)
+        found = run_kernels(case, make_problem(case), "bfloat16")
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_predictions_have_the_bits_of_training_s_passes(isa: str, cell: str, masked: bool) -> None:
+    config = ModelConfig(
+        cell=cell,
+        vocabulary_size=90,
+        embedding_size=11,
+        hidden_size=21,
+        max_length=12,
+        masked=masked,
+    )
+    model = TextModel.initialize(config, 3, "bfloat16")
+    generator = np.random.default_rng(3)
+    texts = TokenizedTexts.from_rows(
+        [generator.integers(1, 90, length) for length in generator.integers(0, 15, 70)]
+    )
+    batch = model.pack(texts, np.arange(70))
+    expected = np.empty((70, 1), np.float32)
+    expected[batch.rows] = model(batch)[0]
+    np.testing.assert_array_equal(model.predict_logits(texts), expected)
+    model.freeze()
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict_logits(texts), expected)
+    exact = TextModel(config, model.parameters).predict_logits(texts)
+    assert (exact != expected).any()
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=0.02 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_in_any_weight_is_found(isa: str, kind: Kind) -> None:
+    p = one_step(kind, 6, 5, 2)
+    for name in ("kernel", "recurrent_kernel"):
+        weights = copy.deepcopy(p["weights"])
+        getattr(weights, name)[3, 2] = np.nan
+        last = ops.recurrent_forward(
+            kind, p["batch"], p["inputs"], weights, initial=p["initial"], precision="bfloat16"
+        )[1]
+        assert np.isnan(last[:, 2]).all(), name
+
+
+# --- its ways to the user ----------------------------------------------------------------------
+
+
+def test_auto_is_as_exact_as_float32() -> None:
+    assert ops.choose_precision("auto") == "float32"
+    assert ops.choose_precision("bfloat16") == "bfloat16"
+
+
+def test_unknown_precisions_are_refused() -> None:
+    with pytest.raises(ConfigError, match="precision='bf16' is not one of auto, float32, bfloat16"):
+        make(precision="bf16").fit(TEXTS, LABELS)
+    with pytest.raises(ConfigError, match="precision='auto' is not one of float32"):
+        TextModel.initialize(ModelConfig(), 0, "auto")  # type: ignore[arg-type]
+
+
+def test_a_classifier_trains_with_it_and_its_file_keeps_it(tmp_path: Path) -> None:
+    exact = make().fit(TEXTS, LABELS)
+    found = make(precision="bfloat16").fit(TEXTS, LABELS)
+    name = "recurrent.recurrent_kernel"
+    assert (found.model_.parameters[name] != exact.model_.parameters[name]).any()
+    assert found.history_[-1].loss == pytest.approx(exact.history_[-1].loss, rel=0.02)
+    path = tmp_path / "model.safetensors"
+    sha256 = found.save(path)
+    assert storage.read_tensors(path)[1]["precision"] == "bfloat16"
+    again = TextClassifier.load(path)
+    assert (again.precision, again.model_.precision) == ("bfloat16", "bfloat16")
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), found.predict_proba(TEXTS))
+    assert again.save(tmp_path / "again.safetensors") == sha256
+    other = make(precision="bfloat16").fit(TEXTS, LABELS)
+    assert other.save(tmp_path / "other.safetensors") == sha256
+
+
+def test_a_file_with_another_precision_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    make().fit(TEXTS, LABELS).save(path)
+    tensors, header = storage.read_tensors(path)
+    storage.write_tensors(path, tensors, {**header, "precision": "float8"})
+    with pytest.raises(ModelFileError, match="precision='float8' is not one of float32, bfloat16"):
+        TextClassifier.load(path)
+
+
+def test_a_checkpoint_goes_on_in_its_own_precision(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.safetensors"
+
+    def stopped(precision: str) -> Any:
+        return make(precision=precision).fit_steps(
+            TEXTS, LABELS, checkpoint=checkpoint, resume=True
+        )
+
+    events = stopped("bfloat16")
+    for event in events:
+        if hasattr(event, "val_loss"):  # the first epoch's end, when the checkpoint is written
+            break
+    events.close()
+    with pytest.raises(TrainingError, match="precision='bfloat16' there, 'float32' here"):
+        list(stopped("float32"))
+    assert len(list(stopped("bfloat16"))) > 1
+
+
+def test_gradients_of_a_model_are_its_precision_s() -> None:
+    config = ModelConfig(vocabulary_size=20, embedding_size=8, hidden_size=9, max_length=6)
+    texts = TokenizedTexts.from_rows([[1, 5, 6], [1, 7]])
+    found = []
+    for precision in ops.PRECISIONS:
+        model = TextModel.initialize(config, 0, precision)
+        logits, backward = model(model.pack(texts, [0, 1]))
+        gradients: Gradients = {}
+        backward(np.ones_like(logits), gradients)
+        found.append(gradients["recurrent.recurrent_kernel"])
+    assert isinstance(found[0], np.ndarray)
+    assert isinstance(found[1], np.ndarray)
+    assert (found[0] != found[1]).any()
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=0.03 * np.abs(found[0]).max())
