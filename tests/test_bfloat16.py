@@ -1,9 +1,8 @@
-"""Products of bfloat16: what is rounded, what is not, and that all of it is used and kept."""
+"""Products of bfloat16: what is rounded, what is not, and what does not depend on chance."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from test_estimator import LABELS, TEXTS, make
 from test_ops import MODES, Case, cases, expected_of, make_problem, run_kernels
-from tidegate import TextClassifier, ops, reference, storage
+from tidegate import ops, reference
 from tidegate.batch import TokenizedTexts
-from tidegate.errors import ConfigError, ModelFileError, TrainingError
 from tidegate.layers import Gradients
 from tidegate.model import ModelConfig, TextModel
 from tidegate.reference import KINDS, Kind, RecurrentWeights
@@ -207,65 +204,6 @@ def test_nan_in_any_weight_is_found(isa: str, kind: Kind) -> None:
             kind, p["batch"], p["inputs"], weights, initial=p["initial"], precision="bfloat16"
         )[1]
         assert np.isnan(last[:, 2]).all(), name
-
-
-# --- its ways to the user ----------------------------------------------------------------------
-
-
-def test_auto_is_as_exact_as_float32() -> None:
-    assert ops.choose_precision("auto") == "float32"
-    assert ops.choose_precision("bfloat16") == "bfloat16"
-
-
-def test_unknown_precisions_are_refused() -> None:
-    with pytest.raises(ConfigError, match="precision='bf16' is not one of auto, float32, bfloat16"):
-        make(precision="bf16").fit(TEXTS, LABELS)
-    with pytest.raises(ConfigError, match="precision='auto' is not one of float32"):
-        TextModel.initialize(ModelConfig(), 0, "auto")  # type: ignore[arg-type]
-
-
-def test_a_classifier_trains_with_it_and_its_file_keeps_it(tmp_path: Path) -> None:
-    exact = make().fit(TEXTS, LABELS)
-    found = make(precision="bfloat16").fit(TEXTS, LABELS)
-    name = "recurrent.recurrent_kernel"
-    assert (found.model_.parameters[name] != exact.model_.parameters[name]).any()
-    assert found.history_[-1].loss == pytest.approx(exact.history_[-1].loss, rel=0.02)
-    path = tmp_path / "model.safetensors"
-    sha256 = found.save(path)
-    assert storage.read_tensors(path)[1]["precision"] == "bfloat16"
-    again = TextClassifier.load(path)
-    assert (again.precision, again.model_.precision) == ("bfloat16", "bfloat16")
-    np.testing.assert_array_equal(again.predict_proba(TEXTS), found.predict_proba(TEXTS))
-    assert again.save(tmp_path / "again.safetensors") == sha256
-    other = make(precision="bfloat16").fit(TEXTS, LABELS)
-    assert other.save(tmp_path / "other.safetensors") == sha256
-
-
-def test_a_file_with_another_precision_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    make().fit(TEXTS, LABELS).save(path)
-    tensors, header = storage.read_tensors(path)
-    storage.write_tensors(path, tensors, {**header, "precision": "float8"})
-    with pytest.raises(ModelFileError, match="precision='float8' is not one of float32, bfloat16"):
-        TextClassifier.load(path)
-
-
-def test_a_checkpoint_goes_on_in_its_own_precision(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.safetensors"
-
-    def stopped(precision: str) -> Any:
-        return make(precision=precision).fit_steps(
-            TEXTS, LABELS, checkpoint=checkpoint, resume=True
-        )
-
-    events = stopped("bfloat16")
-    for event in events:
-        if hasattr(event, "val_loss"):  # the first epoch's end, when the checkpoint is written
-            break
-    events.close()
-    with pytest.raises(TrainingError, match="precision='bfloat16' there, 'float32' here"):
-        list(stopped("float32"))
-    assert len(list(stopped("bfloat16"))) > 1
 
 
 def test_gradients_of_a_model_are_its_precision_s() -> None:
