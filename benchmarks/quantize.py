@@ -104,7 +104,10 @@ def measure(seed: int, cell: str, dataset: Dataset, models: Path, folder: Path) 
             "load_seconds": [],
         }
     if result["float32"]["accuracy"] != trained.history_[-1].val_accuracy:
-        raise SystemExit(f"seed {seed}: these are not the texts that the training held out")
+        raise SystemExit(
+            f"{wide} had another accuracy when it was trained: on other texts than those of "
+            f"{dataset.origin}, or another machine; give another --models"
+        )
     for turn in range(LOADS):
         for name in paths if turn % 2 else reversed(paths):
             begun = time.perf_counter()
