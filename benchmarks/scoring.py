@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lecture_epoch import padded
 from machine import ROOT, add_output, busy_seconds, spread, usable_cores, versions, write_result
 from processes import Peer
+from variants import padded
 
 from tidegate import ops
 from tidegate.batch import TokenizedTexts

@@ -1,20 +1,14 @@
-"""The lecture's job in Keras on TensorFlow, one epoch on request. lecture_epoch.py starts it.
+"""The lecture's job in Keras on TensorFlow, an epoch or a part of one on request.
 
-It needs keras and tensorflow, not tidegate. Weights, texts and the order of the texts come from
-tidegate, so both sides do the same work from the same start.
+lecture_epoch.py starts it. It needs keras and tensorflow, not tidegate. Weights, texts and the
+order of the texts come from tidegate, so all sides do the same work from the same start.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import resource
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
 import tensorflow as tf  # type: ignore[import-not-found,import-untyped,unused-ignore]
-from processes import serve
+from lecture import answer, load, parser, update_gate_turned
 
 JIT: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
 
@@ -70,113 +64,94 @@ def build(cell: str, weights: dict[str, Any], length: int, *, jit: str, adam: st
 
 def to_keras(cell: str, weights: dict[str, Any]) -> list[Any]:
     """Keras's order and signs: its update gate is the share of the old state."""
-    recurrent = [
-        weights["recurrent.kernel"],
-        weights["recurrent.recurrent_kernel"],
-        weights["recurrent.bias"],
-    ]
+    weights = update_gate_turned(cell, weights)
+    bias = weights["recurrent.bias"]
     if cell == "gru_after":
-        recurrent[2] = np.stack([recurrent[2], weights["recurrent.recurrent_bias"]])
-    if cell.startswith("gru"):
-        for values in recurrent:
-            values[..., : values.shape[-1] // 3] *= -1
+        bias = np.stack([bias, weights["recurrent.recurrent_bias"]])
     return [
         weights["embedding.weight"],
-        *recurrent,
+        weights["recurrent.kernel"],
+        weights["recurrent.recurrent_kernel"],
+        bias,
         weights["output.kernel"],
         weights["output.bias"],
     ]
 
 
-class Lecture:
-    """The job's data and model, and what can be asked of them."""
+class RunningLoss(keras.callbacks.Callback):  # type: ignore[misc]
+    """Notes the mean loss so far after each batch."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.batch, self.score_batch = options.batch_size, options.score_batch_size
-        with np.load(options.data, allow_pickle=False) as file:
-            data = dict(file)
-        self.ids, self.targets, self.orders = data["ids"], data["targets"], data["orders"]
-        self.test_ids, self.test_targets = data["test_ids"], data["test_targets"]
-        weights = {
-            name.removeprefix("initial/"): values
-            for name, values in data.items()
-            if name.startswith("initial/")
-        }
-        length = self.ids.shape[1]
-        self.model = build(
-            options.cell, weights, length, jit=options.keras_jit, adam=options.keras_adam
-        )
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: list[float] = []
 
-    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        actions: dict[str, Any] = {
-            "warm_up": self.warm_up,
-            "train": self.train,
-            "score": self.score,
-        }
-        answer = actions[request.pop("do")](**request)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {**answer, "peak_mb": peak * 1024 / 1e6}
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.means.append(float(logs["loss"]))
 
-    def warm_up(self) -> dict[str, Any]:
-        """Let Keras trace and compile for every batch size to come, then undo the training."""
-        begun = time.perf_counter()
-        optimizer = self.model.optimizer
-        optimizer.build(self.model.trainable_variables)
-        variables = [*self.model.variables, *optimizer.variables]
-        before = [variable.numpy() for variable in variables]
-        sizes = {self.batch, self.orders.shape[1] % self.batch} - {0}
-        for size in sizes:
-            self._fit(self.ids[:size], self.targets[:size])
-        for size in {self.score_batch, len(self.test_ids) % self.score_batch} - {0}:
-            if len(self.test_ids):
-                self.model.predict(self.test_ids[:size], batch_size=size, verbose=0)
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
+
+class Keras:
+    """The model and its training."""
+
+    def __init__(self, model: Any, jit: str, adam: str, batch: int, score_batch: int) -> None:
+        self.model, self.jit, self.adam = model, jit, adam
+        self.batch, self.score_batch = batch, score_batch
+        model.optimizer.build(model.trainable_variables)
+        self.variables = [*model.variables, *model.optimizer.variables]
+        self.initial = [variable.numpy() for variable in self.variables]
+
+    def about(self) -> dict[str, Any]:
+        threading = tf.config.threading
+        product = tf.function(lambda a, b: a * b)(tf.constant(1e-39), tf.constant(1.0))
         return {
-            "seconds": time.perf_counter() - begun,
-            "jit_compile": bool(self.model.jit_compile),
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "jit_compile": bool(self.model.jit_compile),
+            "adam": self.adam,
+            "intra_op_threads": threading.get_intra_op_parallelism_threads(),
+            "inter_op_threads": threading.get_inter_op_parallelism_threads(),
+            "flushes_denormals": not float(product),
         }
 
-    def _fit(self, ids: Any, targets: Any) -> tuple[float, float]:
+    def reset(self) -> None:
+        for variable, value in zip(self.variables, self.initial, strict=True):
+            variable.assign(value)
+
+    def _fit(self, ids: Any, targets: Any, *callbacks: Any) -> tuple[float, float]:
         self.model.reset_metrics()
         history = self.model.fit(
-            ids, targets, batch_size=self.batch, epochs=1, shuffle=False, verbose=0
+            ids,
+            targets,
+            batch_size=self.batch,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
         ).history
         return history["loss"][0], history["accuracy"][0]
 
-    def train(self, epoch: int) -> dict[str, Any]:
-        """One epoch, in tidegate's order of the texts (sorting them is not on the clock)."""
-        order = self.orders[epoch]
-        ids, targets = self.ids[order], self.targets[order]
-        begun = time.perf_counter()
-        loss, accuracy = self._fit(ids, targets)
-        return {"seconds": time.perf_counter() - begun, "loss": loss, "accuracy": accuracy}
+    def fit(self, ids: Any, targets: Any) -> tuple[float, float]:
+        return self._fit(ids, targets)
 
-    def score(self) -> dict[str, Any]:
-        """Probabilities of the test texts."""
-        begun = time.perf_counter()
-        found = self.model.predict(self.test_ids, batch_size=self.score_batch, verbose=0)
-        seconds = time.perf_counter() - begun
-        right = (found[:, 0] > 0.5) == (self.test_targets > 0.5)
-        return {"seconds": seconds, "accuracy": float(right.mean())}
+    def curve(self, ids: Any, targets: Any) -> list[float]:
+        running = RunningLoss()
+        self._fit(ids, targets, running)
+        sums = np.array(running.means) * np.arange(1, len(running.means) + 1)
+        return [float(loss) for loss in np.diff(sums, prepend=0.0)]
+
+    def predict(self, ids: Any) -> Any:
+        return self.model.predict(ids, batch_size=self.score_batch, verbose=0)[:, 0] - 0.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", help=".npz that lecture_epoch.py wrote")
-    parser.add_argument("--cell", choices=("gru_after", "gru_before", "lstm", "rnn"), required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--score-batch-size", type=int, required=True)
-    parser.add_argument("--keras-jit", choices=tuple(JIT), default="auto")
-    parser.add_argument("--keras-adam", choices=("stock", "summed"), default="stock")
-    options = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    serve(Lecture(options).handle)
+    options = parser(__doc__)
+    options.add_argument("--keras-jit", choices=tuple(JIT), default="auto")
+    options.add_argument("--keras-adam", choices=("stock", "summed"), default="stock")
+    chosen = options.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(chosen.threads)
+    data, weights = load(chosen.data)
+    jit, adam = chosen.keras_jit, chosen.keras_adam
+    model = build(chosen.cell, weights, data["ids"].shape[1], jit=jit, adam=adam)
+    answer(Keras(model, jit, adam, chosen.batch_size, chosen.score_batch_size), data, chosen)
 
 
 if __name__ == "__main__":
