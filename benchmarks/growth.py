@@ -67,7 +67,10 @@ def main() -> None:
         for case in cases(options):
             runs += measure(case, options, peak)
         library, peaks = peak.library, peak.by_threads()
-    summary = {"peak_gflops": peaks, "points": [summarize(run, peaks) for run in runs]}
+    summary: dict[str, Any] = {
+        "peak_gflops": peaks,
+        "points": [summarize(run, peaks) for run in runs],
+    }
     for threads, gflops in peaks.items():
         print(f"peak on {threads} threads: {gflops:.0f} GFLOP/s ({library})")
     for point in summary["points"]:
@@ -126,7 +129,8 @@ def cases(options: argparse.Namespace) -> list[Case]:
             elif axis == "texts":
                 case = replace(case, texts=value)
             else:
-                case = replace(case, config=replace(config, **{fields[axis]: value}))
+                changed = ModelConfig.from_json({**config.to_json(), fields[axis]: value})
+                case = replace(case, config=changed)
             found.append(case)
     return found
 
@@ -231,7 +235,8 @@ def scoring(case: Case, options: argparse.Namespace) -> Measured | None:
 
 def recurrent_size(config: ModelConfig) -> int:
     """Numbers in the recurrent kernel."""
-    return config.hidden_size * len(ops.GATES[config.cell]) * config.hidden_size
+    rows, columns = config.parameter_shapes()["recurrent.recurrent_kernel"]
+    return rows * columns
 
 
 def repeats(gflop: float, options: argparse.Namespace) -> int:
