@@ -241,7 +241,7 @@ def recurrent_size(config: ModelConfig) -> int:
 
 def repeats(gflop: float, options: argparse.Namespace) -> int:
     """Calls that take about as long as was asked for; small ones take longer than their work."""
-    return min(100, max(1, round(options.seconds * ASSUMED_GFLOPS / gflop)))
+    return min(100, max(1, round(float(options.seconds) * ASSUMED_GFLOPS / gflop)))
 
 
 def summarize(run: dict[str, Any], peaks: dict[str, float]) -> dict[str, Any]:
