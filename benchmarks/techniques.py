@@ -158,6 +158,7 @@ class Layer:
         self.work = {name: sum(one[name] for one in each) / len(each) for name in each[0]}
         shape = (BATCH, config.hidden_size)
         self.d_last = np.random.default_rng(1).standard_normal(shape, np.float32)
+        self.round()  # fetches the memory
 
     def forward(self, batch: PackedBatch) -> np.ndarray:
         """Last states [B, H], in the batch's order."""
