@@ -34,6 +34,8 @@ constexpr Kernels make_kernels(const char* name) {
       {forward_padding<0>, forward_padding<1>, forward_padding<2>, forward_padding<3>},
       {forward_rows<0>, forward_rows<1>, forward_rows<2>, forward_rows<3>},
       {score_rows<0>, score_rows<1>, score_rows<2>, score_rows<3>},
+      {score_begin<0>, score_begin<1>, score_begin<2>, score_begin<3>},
+      {score_panels<0>, score_panels<1>, score_panels<2>, score_panels<3>},
       {backward_rows<0>, backward_rows<1>, backward_rows<2>, backward_rows<3>},
       {backward_padding<0>, backward_padding<1>, backward_padding<2>, backward_padding<3>},
       adam,

@@ -58,6 +58,9 @@ constexpr CellLayout kLayouts[kCells] = {
     {1, 1, {0, 0, 0, 0}, {0, 0, 0, 0}},  // hidden
 };
 
+// Products that follow one another in a forward step.
+constexpr int forward_phases(Cell cell) { return cell == kGruBefore ? 2 : 1; }
+
 struct PackArgs {
   const float* weights;  // [depth, gates_total * units] in, row-major
   int depth;
@@ -197,7 +200,12 @@ struct Kernels {
   // Indexed by Cell. The rows form needs the padding row's states, the padding form runs it.
   void (*forward_padding[kCells])(const RecurrentArgs&);
   void (*forward_rows[kCells])(const RecurrentArgs&, int row_begin, int row_end);
-  void (*score_rows[kCells])(const RecurrentArgs&);  // one thread's whole batch, forward only
+  // Forward only: a whole batch by one thread, or by several that each take some panels of a phase
+  // and wait for the others after it.
+  void (*score_rows[kCells])(const RecurrentArgs&);
+  void (*score_begin[kCells])(const RecurrentArgs&);
+  void (*score_panels[kCells])(const RecurrentArgs&, int step, int phase, int panel_begin,
+                               int panel_end);
   void (*backward_rows[kCells])(const RecurrentArgs&, int row_begin, int row_end);
   void (*backward_padding[kCells])(const RecurrentArgs&);  // after all rows
   void (*adam)(const AdamArgs&, float* parameter, const float* gradient, float* first_moment,

@@ -20,17 +20,17 @@ constexpr int kSpins = 4000;
 constexpr unsigned long long kNumber = 1 << 16;
 static_assert(kMaxThreads < kNumber);
 
-inline void pause() {
+ThreadPool* the_pool = nullptr;
+
+}  // namespace
+
+void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
   _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
 }
-
-ThreadPool* the_pool = nullptr;
-
-}  // namespace
 
 FlushDenormals::FlushDenormals() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -91,7 +91,7 @@ void ThreadPool::work(Worker& worker) {
   for (;;) {
     unsigned long long now = worker.generation.load(std::memory_order_acquire);
     for (int spin = 0; now == seen && spin < kSpins; ++spin) {
-      pause();
+      relax();
       now = worker.generation.load(std::memory_order_acquire);
     }
     if (now == seen) {
@@ -152,7 +152,7 @@ void ThreadPool::run_erased(long tasks, Call call, void* context) {
   unsigned long long state = state_.fetch_add(kNumber, std::memory_order_acq_rel);
   for (int spin = 0; state % kNumber > 0; ++spin) {
     if (spin < kSpins)
-      pause();
+      relax();
     else
       std::this_thread::yield();
     state = state_.load(std::memory_order_acquire);

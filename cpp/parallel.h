@@ -30,6 +30,9 @@ class FlushDenormals {
   unsigned long long saved_;
 };
 
+// Tells the processor that this thread waits for another one.
+void relax();
+
 class ThreadPool {
  public:
   static ThreadPool& instance();

@@ -19,9 +19,18 @@ struct StepAt {
   long position;  // first row's position, for its inputs
   long next;      // the same of the following step, whose inputs are fetched ahead
   long tape;      // first row of the tape
+  int panel_begin, panel_end;  // of the units that are computed
 };
 
-TG_INLINE StepAt training_step(long in, long out) { return {in, out, in, out, in}; }
+TG_INLINE StepAt training_step(const RecurrentArgs& args, long in, long out) {
+  return {in, out, in, out, in, 0, panel_count(args.hidden)};
+}
+
+TG_INLINE StepAt scoring_step(const RecurrentArgs& args, int step, int panel_begin, int panel_end) {
+  const long in = step % 2 * args.batch;
+  return {in,         args.batch - in, args.step_offsets[step], args.step_offsets[step + 1], 0,
+          panel_begin, panel_end};
+}
 
 TG_INLINE const float* projected_row(const RecurrentArgs& args, long position) {
   const long row = args.index != nullptr ? args.index[position] : position;
@@ -135,12 +144,12 @@ TG_NOINLINE void rnn_end(const RecurrentArgs& args, const TileEnd& tile, int vec
 template <int G, int ProjectedGates, class F>
 TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const StepAt& at,
                           long rows, F&& end) {
-  const int panels = panel_count(args.hidden), steps = depth_steps(args.hidden);
+  const int steps = depth_steps(args.hidden);
   const Left left = left_operands(args.states + at.in * args.state_stride, args.state_stride, rows,
                                   args.hidden);
   long offset[G];
   for (int g = 0; g < G; ++g) offset[g] = g * kPanel;
-  for (int panel = 0; panel < panels; ++panel) {
+  for (int panel = at.panel_begin; panel < at.panel_end; ++panel) {
     prefetch_panel(args, at.next, rows, panel, projected_gates);
     for (int part = 0; part < kPanel; part += kWidth) {
       const operand* packed =
@@ -200,8 +209,8 @@ TG_INLINE void all_single_gate_tiles(const RecurrentArgs& args, const float* sta
                                      const StepAt& at, long rows, F&& end) {
   const Left left = left_operands(states + at.in * args.state_stride, args.state_stride, rows,
                                   args.hidden);
-  const int vectors = panel_count(args.hidden) * kPartsPerPanel;
-  int vector = 0;
+  const int vectors = at.panel_end * kPartsPerPanel;
+  int vector = at.panel_begin * kPartsPerPanel;
   for (; vector + kSingleVectors <= vectors; vector += kSingleVectors)
     single_gate_tiles<kSingleVectors>(args, left, packed, gate, projected_gates, at, rows,
                                       vector, end);
@@ -216,9 +225,13 @@ void gru_after_forward_step(const RecurrentArgs& args, const StepAt& at, long ro
                    [&](const TileEnd& tile) TG_LAMBDA { gru_after_end(args, tile); });
 }
 
-void gru_before_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
+// In two phases, because the candidate's product needs the reset states of all units.
+void gru_before_gates_step(const RecurrentArgs& args, const StepAt& at, long rows) {
   gate_tiles<2, 2>(args, 3, at, rows,
                    [&](const TileEnd& tile) TG_LAMBDA { gru_before_gates_end(args, tile); });
+}
+
+void gru_before_candidate_step(const RecurrentArgs& args, const StepAt& at, long rows) {
   all_single_gate_tiles(args, args.cells, args.packed_candidate, 2, 3, at, rows,
                         [&](const TileEnd& tile, int vectors) TG_LAMBDA {
                           gru_before_candidate_end(args, tile, vectors);
@@ -231,8 +244,8 @@ void lstm_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
 }
 
 void rnn_forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
-  const int panels = panel_count(args.hidden);
-  for (int panel = 0; panel < panels; ++panel) prefetch_panel(args, at.next, rows, panel, 1);
+  for (int panel = at.panel_begin; panel < at.panel_end; ++panel)
+    prefetch_panel(args, at.next, rows, panel, 1);
   all_single_gate_tiles(
       args, args.states, args.packed, 0, 1, at, rows,
       [&](const TileEnd& tile, int vectors) TG_LAMBDA { rnn_end(args, tile, vectors); });
@@ -371,7 +384,10 @@ TG_INLINE void rnn_backward_step(const RecurrentArgs& args, long in, long out, l
 template <int C>
 TG_INLINE void forward_step(const RecurrentArgs& args, const StepAt& at, long rows) {
   if constexpr (C == kGruAfter) gru_after_forward_step(args, at, rows);
-  if constexpr (C == kGruBefore) gru_before_forward_step(args, at, rows);
+  if constexpr (C == kGruBefore) {
+    gru_before_gates_step(args, at, rows);
+    gru_before_candidate_step(args, at, rows);
+  }
   if constexpr (C == kLstm) lstm_forward_step(args, at, rows);
   if constexpr (C == kRnn) rnn_forward_step(args, at, rows);
 }
@@ -406,7 +422,7 @@ void forward_padding(const RecurrentArgs& args) {
   if constexpr (C == kLstm)
     set_row(args.cells + args.padding_row(0) * args.state_stride, nullptr, args.hidden);
   for (int step = 0; step < args.padding_steps; ++step)
-    forward_step<C>(args, training_step(args.padding_row(step), args.padding_row(step + 1)), 1);
+    forward_step<C>(args, training_step(args, args.padding_row(step), args.padding_row(step + 1)), 1);
 }
 
 // The state that row `row` starts from when it joins before `step`.
@@ -435,29 +451,50 @@ void forward_rows(const RecurrentArgs& args, int row_begin, int row_end) {
     for (; active < now; ++active) join_row<C>(args, step, active);
     if (step < args.steps && active > row_begin)
       forward_step<C>(
-          args, training_step(args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin),
+          args,
+          training_step(args, args.text_row(step) + row_begin, args.text_row(step + 1) + row_begin),
           active - row_begin);
   }
 }
 
-// Scores all rows of a batch without keeping anything: the states are two blocks of `batch` rows,
-// of which each step reads one and writes the other; the last one written holds the result.
+// Scoring keeps nothing: the states are two blocks of `batch` rows, of which each step reads one and
+// writes the other; the last one written holds the result. A row's place before it joins is written
+// by no step, so all rows' first states are set at the beginning.
 template <int C>
-void score_rows(const RecurrentArgs& args) {
+void score_begin(const RecurrentArgs& args) {
   int active = 0;
   for (int step = 0; step <= args.steps; ++step) {
-    const long in = step % 2 * args.batch, out = args.batch - in;
     for (const int now = args.active(step); active < now; ++active) {
-      const long to = (in + active) * args.state_stride;
+      const long to = (step % 2 * args.batch + active) * args.state_stride;
       const long from = step * args.state_stride;
       set_row(args.states + to, args.start != nullptr ? args.start + from : nullptr, args.hidden);
       if constexpr (C == kLstm)
         set_row(args.cells + to, args.start_cell != nullptr ? args.start_cell + from : nullptr,
                 args.hidden);
     }
-    if (step == args.steps || active == 0) continue;
-    const long position = args.step_offsets[step];
-    forward_step<C>(args, {in, out, position, args.step_offsets[step + 1], 0}, active);
+  }
+}
+
+template <int C>
+void score_rows(const RecurrentArgs& args) {
+  score_begin<C>(args);
+  for (int step = 0; step < args.steps; ++step)
+    forward_step<C>(args, scoring_step(args, step, 0, panel_count(args.hidden)),
+                    args.active(step));
+}
+
+// One phase of a step, for some of the units.
+template <int C>
+void score_panels(const RecurrentArgs& args, int step, int phase, int panel_begin, int panel_end) {
+  const StepAt at = scoring_step(args, step, panel_begin, panel_end);
+  if constexpr (C == kGruBefore) {
+    if (phase == 0)
+      gru_before_gates_step(args, at, args.active(step));
+    else
+      gru_before_candidate_step(args, at, args.active(step));
+  } else {
+    (void)phase;
+    forward_step<C>(args, at, args.active(step));
   }
 }
 

@@ -8,6 +8,7 @@ namespace tidegate {
 namespace {
 
 constexpr long kGroupRows = 64;         // texts that a thread runs together
+constexpr int kPanelsToShare = 2;       // least part of a step that pays for meeting after it
 constexpr long kWordsPerTask = 64;      // of a projection
 constexpr long kChunkTokens = 1 << 18;  // that share their words' products where there is no table
 constexpr size_t kTableBytes = size_t{256} << 20;
@@ -194,16 +195,45 @@ void Scorer::score(ThreadPool& pool, const int32_t* ids, const int64_t* offsets,
 
 void Scorer::score_texts(ThreadPool& pool, const Texts& texts, long begin, long end,
                          const float* projected, const IdMap* numbers) const {
+  // Fewer texts than threads: all work on the same ones, if the units are worth sharing.
+  if (end - begin < pool.threads() && panel_count(hidden_) >= 2 * kPanelsToShare)
+    return score_group(texts, begin, end, projected, numbers, &pool);
   const long share = (end - begin + pool.threads() - 1) / pool.threads();
   const long rows = std::clamp(share, 1L, kGroupRows);
   pool.run((end - begin + rows - 1) / rows, [&](long task) {
     const long first = begin + task * rows;
-    score_group(texts, first, std::min(first + rows, end), projected, numbers);
+    score_group(texts, first, std::min(first + rows, end), projected, numbers, nullptr);
+  });
+}
+
+// Each phase of each step is cut into parts of the units. A thread takes its own part, whose weights
+// its cache holds, then those that nobody has taken, and waits for the parts in others' hands. So
+// nobody waits for a thread that does not run, and one that comes late finds the early steps done.
+void Scorer::score_together(ThreadPool& pool, const RecurrentArgs& args) const {
+  const int panels = panel_count(hidden_);
+  const int parts = std::min(pool.threads(), panels / kPanelsToShare);
+  const int phases = forward_phases(cell_);
+  const long count = long(args.steps) * phases;
+  std::vector<std::atomic<bool>> taken(count * parts);
+  std::vector<std::atomic<int>> done(count);
+  pool.run(1, [&](long) { kernels_.score_begin[cell_](args); });
+  pool.run(parts, [&](long own) {
+    for (long at = 0; at < count; ++at) {
+      for (int i = 0; i < parts; ++i) {
+        const int part = static_cast<int>((own + i) % parts);
+        if (taken[at * parts + part].exchange(true, std::memory_order_relaxed)) continue;
+        kernels_.score_panels[cell_](args, static_cast<int>(at / phases),
+                                     static_cast<int>(at % phases), panels * part / parts,
+                                     panels * (part + 1) / parts);
+        done[at].fetch_add(1, std::memory_order_release);
+      }
+      while (done[at].load(std::memory_order_acquire) < parts) relax();
+    }
   });
 }
 
 void Scorer::score_group(const Texts& texts, long begin, long end, const float* projected,
-                         const IdMap* numbers) const {
+                         const IdMap* numbers, ThreadPool* pool) const {
   GroupScratch& own = group_scratch();
   const int batch = static_cast<int>(end - begin);
   const int steps = texts.kept[begin];  // the longest is the first
@@ -235,7 +265,10 @@ void Scorer::score_group(const Texts& texts, long begin, long end, const float* 
     args.start = padding_.data() + padding_steps * args.state_stride;
     if (cell_ == kLstm) args.start_cell = padding_cells_.data() + padding_steps * args.state_stride;
   }
-  kernels_.score_rows[cell_](args);
+  if (pool != nullptr)
+    score_together(*pool, args);
+  else
+    kernels_.score_rows[cell_](args);
 
   const long stride = padded(logits_);
   const ProjectArgs output = {args.states + steps % 2 * long(batch) * args.state_stride,

@@ -56,8 +56,10 @@ class Scorer {
   // `projected`, in row w where numbers is null.
   void score_texts(ThreadPool& pool, const Texts& texts, long begin, long end,
                    const float* projected, const IdMap* numbers) const;
+  // One group of texts, on the calling thread or, where `pool` is given, with its help.
   void score_group(const Texts& texts, long begin, long end, const float* projected,
-                   const IdMap* numbers) const;
+                   const IdMap* numbers, ThreadPool* pool) const;
+  void score_together(ThreadPool& pool, const RecurrentArgs& args) const;
 
   const Kernels& kernels_;
   const Kernels& output_kernels_;

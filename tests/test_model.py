@@ -414,6 +414,30 @@ def test_threads_change_no_prediction(isa: str) -> None:
         np.testing.assert_array_equal(model.predict_logits(texts), expected)
 
 
+@pytest.mark.parametrize(("cell", "reset"), CELLS)
+@pytest.mark.usefixtures("restored_threads")
+def test_threads_that_share_a_text_change_no_bit(isa: str, cell: str, reset: str) -> None:
+    """Of few texts and many units, each thread computes some of the units."""
+    for hidden_size, masked in ((64, True), (100, False)):
+        config = small(cell, reset, hidden_size=hidden_size, masked=masked, max_length=40)
+        model = TextModel.initialize(config, 3)
+        model.freeze()
+        generator = np.random.default_rng(5)
+        texts = TokenizedTexts.from_rows([generator.integers(1, 11, n) for n in (37, 0, 11, 40)])
+        ops.set_threads(1)
+        expected = model.predict_logits(texts)
+        for threads in (2, 3, 8):
+            ops.set_threads(threads)
+            np.testing.assert_array_equal(model.predict_logits(texts), expected)
+            for row in range(4):
+                one = model.predict_logits(texts.select([row]))
+                np.testing.assert_array_equal(one[0], expected[row])
+        # Callers that find the pool taken do all parts themselves.
+        with ThreadPoolExecutor(4) as pool:
+            for logits in pool.map(model.predict_logits, [texts.select([0])] * 40):
+                np.testing.assert_array_equal(logits[0], expected[0])
+
+
 def test_several_threads_share_a_frozen_model(isa: str) -> None:
     """From the first call on, while one of them makes the table."""
     texts = make_texts(300, seed=3)
