@@ -75,9 +75,9 @@ def main() -> None:
         if options.score:
             scorers: list[Side] = [*ours, *theirs]
             scored = [turns.round(run, "score", scorers) for run in range(options.runs)]
-    summary = {"train": summarize(trained, ours, theirs)}
+    summary = {"train": summarize(trained)}
     if scored:
-        summary["score"] = summarize(scored, ours, theirs)
+        summary["score"] = summarize(scored)
     for what, found in summary.items():
         print(describe_summary(what, found))
     about = {side.name: side.about for side in theirs}
@@ -395,25 +395,23 @@ def describe_curve(curve: dict[str, list[float]]) -> str:
         if losses:
             shown = " ".join(f"{loss:.5f}" for loss in [losses[0], *losses[9::10]])
             far = np.abs(np.subtract(losses, own)).max()
-            lines.append(
-                f"losses of batches 1, 10, 20 ...: {shown}  {NAMES[name]}, differs {far:.0e}\n"
-            )
-    return "".join(lines)
+            lines.append(f"  {NAMES[name]}: {shown}; differs by at most {far:.0e}\n")
+    return "losses of batches 1, 10, 20 ...\n" + "".join(lines) if lines else ""
 
 
-def summarize(
-    rounds: list[dict[str, Any]], ours: Sequence[Side], theirs: Sequence[Side]
-) -> dict[str, Any]:
-    """Seconds of all sides; each peer's time as a multiple of each of tidegate's, in turns."""
+def summarize(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds of all sides; the others' time as a multiple of each of tidegate's, turn by turn."""
     names = [name for name in NAMES if name in rounds[0]]
 
     def ratios(of: str) -> dict[str, Any]:
         return {
-            side.name: {
-                other.name: spread(each[other.name][of] / each[side.name][of] for each in rounds)
-                for other in theirs
+            own: {
+                other: spread(each[other][of] / each[own][of] for each in rounds)
+                for other in names
+                if other != own
             }
-            for side in ours
+            for own in names
+            if own.startswith("tidegate")
         }
 
     return {
@@ -431,12 +429,13 @@ def describe_summary(what: str, found: dict[str, Any]) -> str:
         if f"{key}_s" in found
     ]
     lines = [f"{what}: " + ", ".join(seconds)]
-    for side, peers in found["ratio"].items():
-        for peer, ratio in peers.items():
-            lines.append(
-                f"  {NAMES[side]} is {ratio['median']:.2f} times as fast as {NAMES[peer]} "
-                f"({ratio['min']:.2f} to {ratio['max']:.2f})"
-            )
+    for side, others in found["ratio"].items():
+        for other, ratio in others.items():
+            if not other.startswith("tidegate"):
+                lines.append(
+                    f"  {NAMES[side]} is {ratio['median']:.2f} times as fast as {NAMES[other]} "
+                    f"({ratio['min']:.2f} to {ratio['max']:.2f})"
+                )
     return "\n".join(lines)
 
 

@@ -1,0 +1,291 @@
+"""Fills the tables of docs/performance.md from benchmarks/results: nobody types a figure.
+
+Between `<!-- table: NAME begin -->` and `<!-- table: NAME end -->` goes what a function here makes
+of the result files; between the same with `figure:`, the picture that plot.py drew. What has not
+been measured says so. With --check nothing is written, and the exit status is 1 if the document
+does not hold what the results say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import ROOT
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "figures"
+RESULTS = ROOT / "benchmarks" / "results"
+CELLS = {"gru": "GRU", "lstm": "LSTM", "rnn": "plain RNN"}
+SIDES = {
+    "tidegate_bfloat16": "tidegate, bfloat16",
+    "tidegate": "tidegate, float32",
+    "tidegate_plain": "tidegate, no work saved",
+    "keras": "Keras, TensorFlow",
+    "jax": "JAX",
+    "torch": "PyTorch",
+}
+VARIANTS = {
+    "both": ("yes", "yes"),
+    "words": ("yes", "no"),
+    "padding": ("no", "yes"),
+    "neither": ("no", "no"),
+}
+TEXTS = {"imdb": "IMDB's", "uniform": "uniform"}
+AXES = {
+    "hidden": "hidden size",
+    "length": "tokens in a text",
+    "batch": "texts in a batch",
+    "vocabulary": "vocabulary",
+    "texts": "texts",
+}
+MISSING = "Not measured yet.\n"
+MARKED = re.compile(
+    r"(?P<begin><!-- (?P<kind>table|figure): (?P<name>[\w-]+) begin -->\n).*?"
+    r"(?P<end><!-- (?P=kind): (?P=name) end -->)",
+    re.DOTALL,
+)
+
+
+def main() -> None:
+    options = parse_options()
+    results = Results(options.results)
+    text = options.document.read_text(encoding="utf-8")
+    filled = MARKED.sub(lambda match: fill(match, results, options.figures), text)
+    for name in results.missing:
+        print(f"not measured: {options.results / name}")
+    if not options.check:
+        options.document.write_text(filled, encoding="utf-8")
+    elif filled != text:
+        sys.exit(f"{options.document} differs from the results; run benchmarks/tables.py")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, metavar="FILE")
+    parser.add_argument("--figures", type=Path, default=FIGURES, metavar="FOLDER")
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    return parser.parse_args()
+
+
+class Results:
+    """The result files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.missing: dict[str, None] = {}
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A file's contents, or None if it is not there."""
+        path = self._folder / name
+        if not path.exists():
+            self.missing[name] = None
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def by_cell(self, name: str) -> dict[str, dict[str, Any]]:
+        """The files of all cells that were measured; name: "scoring_{}.json"."""
+        found = {cell: self.get(name.format(cell)) for cell in CELLS}
+        return {cell: result for cell, result in found.items() if result is not None}
+
+
+def fill(match: re.Match[str], results: Results, figures: Path) -> str:
+    name = match["name"]
+    if match["kind"] == "table":
+        inside = TABLES[name](results) or MISSING
+    elif (figures / f"{name}.svg").exists():
+        inside = f"![{name.replace('-', ' ')}](figures/{name}.svg)\n"
+    else:
+        inside = MISSING
+    return f"{match['begin']}{inside}{match['end']}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; empty if there are no rows."""
+    lines = [list(row) for row in rows]
+    if not lines:
+        return ""
+    rule = [
+        "---" if any(cell and not cell[0].isdigit() for cell in column) else "---:"
+        for column in zip(*lines, strict=True)
+    ]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *lines))
+
+
+def digits(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def between(found: dict[str, float]) -> str:
+    """A median, and between which values the runs lay."""
+    shown = [digits(found[key]) for key in ("median", "min", "max")]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def times(found: dict[str, float] | None) -> str:
+    return "" if found is None else f"{between(found)} ×"
+
+
+# --- the tables --------------------------------------------------------------------------------
+
+
+def machine(results: Results) -> str:
+    """What it was measured on: one line for each kind of machine and set of versions."""
+    lines: dict[str, None] = {}
+    for name in ("lecture_epoch_gru.json", "scoring_gru.json", "growth.json", "techniques.json"):
+        found = results.get(name)
+        if found is not None:
+            about, packages = found["machine"], dict(found["versions"])
+            commit = packages.pop("commit")
+            memory = f", {about['memory_gb']:.0f} GB" if "memory_gb" in about else ""
+            listed = ", ".join(f"{package} {version}" for package, version in packages.items())
+            lines[
+                f"- `{name}`: {about['cpu']}, {about['cores']} cores{memory}, {about['kernel']}; "
+                f"{listed}; commit {commit}, {found['date'][:10]}\n"
+            ] = None
+    return "".join(lines)
+
+
+def lecture(what: str) -> Callable[[Results], str]:
+    def make(results: Results) -> str:
+        found = results.by_cell("lecture_epoch_{}.json")
+        rows = []
+        for cell, result in found.items():
+            summary = result["summary"].get(what)
+            if summary is None:
+                continue
+            scaled = result["settings"]["batches_of_scaled_sides"] if what == "train" else {}
+            for side, name in SIDES.items():
+                seconds = summary.get(f"{side}_s")
+                if seconds is None:
+                    continue
+                ratio = [
+                    times(summary["ratio"].get(own, {}).get(side))
+                    for own in ("tidegate", "tidegate_bfloat16", "tidegate_plain")
+                ]
+                note = f" (from {scaled[side]} batches)" if side in scaled else ""
+                rows.append([CELLS[cell], name + note, between(seconds), *ratio])
+        head = ["cell", "", "seconds", "of float32's", "of bfloat16's", "of no work saved"]
+        return table(head, rows)
+
+    return make
+
+
+def losses(results: Results) -> str:
+    rows = []
+    for cell, result in results.by_cell("lecture_epoch_{}.json").items():
+        curve = result["summary"]["curve"]
+        own = curve.get("tidegate") or []
+        for side, name in SIDES.items():
+            if own and curve.get(side) and side != "tidegate":
+                pairs = zip(curve[side], own, strict=True)
+                most = max(abs(a - b) for a, b in pairs)
+                rows.append([CELLS[cell], name, f"{len(own)}", f"{most:.1e}"])
+    return table(["cell", "", "batches", "largest difference of a batch's loss"], rows)
+
+
+def scoring(results: Results) -> str:
+    rows = []
+    for cell, result in results.by_cell("scoring_{}.json").items():
+        texts, one = result["summary"]["texts"], result["summary"]["one"]
+        rows.append([CELLS[cell], "reviews", f"{result['settings']['texts']:,}"])
+        rows.append(["", "texts a second, ONNX Runtime", between(texts["onnxruntime_per_s"])])
+        rows.append(["", "texts a second, tidegate", between(texts["tidegate_per_s"])])
+        rows.append(["", "ratio", times(texts["ratio"])])
+        rows.append(["", "one text from ids, ONNX Runtime, µs", between(one["onnxruntime_us"])])
+        rows.append(["", "one text from ids, tidegate, µs", between(one["tidegate_us"])])
+        rows.append(
+            ["", "one text from a string, tidegate, µs", between(one["tidegate_from_text_us"])]
+        )
+    return table(["cell", "", "median (least to most)"], rows)
+
+
+def techniques(results: Results) -> str:
+    found = results.get("techniques.json")
+    if found is None:
+        return ""
+    most = max(each["threads"] for each in found["summary"]["variants"])
+    rows = [
+        [
+            TEXTS[each["texts"]],
+            *VARIANTS[each["variant"]],
+            between(each["ms"]),
+            times(each["times_both"]),
+            digits(each["gflop"]),
+            f"{each['gflops']:.0f}",
+            f"{each['share_of_peak']:.0%}",
+        ]
+        for each in found["summary"]["variants"]
+        if each["threads"] == most
+    ]
+    head = [
+        *("words", "product once a word", "padding shared", "ms a batch", "of both"),
+        *("GFLOP multiplied", "GFLOP/s", "of peak"),
+    ]
+    return table(head, rows)
+
+
+def kernels(results: Results) -> str:
+    found = results.get("kernels.json")
+    if found is None:
+        return ""
+    rows = []
+    for name, figures in found["summary"]["layer"].items():
+        if "this_to_it" in figures:
+            continue  # another commit's
+        row = [name]
+        for way in ("forward", "backward"):
+            row += [between(figures[f"{way}_ms"]), f"{figures[f'{way}_share_of_peak']:.0%}"]
+        rows.append(row)
+    return table(["", "forward, ms", "of peak", "backward, ms", "of peak"], rows)
+
+
+def growth(results: Results) -> str:
+    found = results.get("growth.json")
+    if found is None:
+        return ""
+    points = found["summary"]["points"]
+    most = max(point["threads"] for point in points)
+    rows = []
+    for point in points:
+        if point["threads"] != most:
+            continue
+        row = [AXES[point["axis"]], f"{point['value']:,}"]
+        for side in ("train", "score"):
+            figures = point.get(side)
+            row += (
+                ["", ""]
+                if figures is None
+                else [digits(figures["us_per_token"]["median"]), f"{figures['share_of_peak']:.0%}"]
+            )
+        rows.append(row)
+    head = ["varied", "value", "training, µs a token", "of peak", "scoring, µs a token", "of peak"]
+    return table(head, rows)
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "machine": machine,
+    "epoch": lecture("train"),
+    "test-set": lecture("score"),
+    "losses": losses,
+    "scoring": scoring,
+    "techniques": techniques,
+    "kernels": kernels,
+    "growth": growth,
+}
+
+
+if __name__ == "__main__":
+    main()
