@@ -157,8 +157,9 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE and save it as one file.
 
-    `tidegate train imdb` is the lecture's job, exactly. Ctrl-C finishes the running step and
-    keeps a checkpoint; the same command with --resume then goes on as if nothing had happened.
+    `tidegate train imdb` is the lecture's job: its network, tokens, padding and number of epochs.
+    Ctrl-C finishes the running step and keeps a checkpoint; the same command with --resume then
+    goes on as if nothing had happened.
 
     \b
     Example:
