@@ -1,7 +1,6 @@
 // The seam to Python for text: strings are borrowed as UTF-8, the interpreter lock is released.
 #include "bind_text.h"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string_view.h>
 
 #include <memory>
@@ -9,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind.h"
 #include "text.h"
 
 namespace nb = nanobind;
@@ -43,13 +43,6 @@ class Utf8 {
  private:
   std::vector<nb::bytes> encoded_;
 };
-
-template <class T>
-nb::object to_numpy(std::vector<T>&& values) {
-  auto* owned = new std::vector<T>(std::move(values));
-  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
-}
 
 nb::tuple encode(const WordIds& words, const Texts& texts, int64_t max_length) {
   Utf8 utf8;

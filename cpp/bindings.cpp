@@ -1,5 +1,6 @@
 // The seam to Python: types and contiguity are checked here by nanobind, shapes and ranges in
-// ops.py before. Nothing is copied, the interpreter lock is released, then it forwards.
+// ops.py before. Nothing is copied, the interpreter lock is released for all that takes its time,
+// then it forwards.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -10,12 +11,12 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "bind_text.h"
+#include "bind.h"
 #include "dispatch.h"
 #include "pack.h"
 #include "parallel.h"
@@ -46,12 +47,6 @@ const Kernels& active() {
 template <class Array>
 auto data_or_null(const Array& array) {
   return array ? array->data() : nullptr;
-}
-
-nb::object to_numpy(std::vector<int32_t>&& values) {
-  auto* owned = new std::vector<int32_t>(std::move(values));
-  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<int32_t>*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
 }
 
 nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> rows,
@@ -162,21 +157,34 @@ class Recurrent {
 // A model's snapshot for prediction; keeps the embedding alive, which it reads in place.
 class NativeScorer {
  public:
-  NativeScorer(int cell, const std::string& precision, int max_length, bool masked, In<float, 2> embedding, In<float, 2> kernel,
-               In<float, 2> recurrent_kernel, In<float, 1> bias, MaybeIn<float, 1> recurrent_bias,
-               In<float, 2> output_kernel, In<float, 1> output_bias)
-      : embedding_(embedding),
-        scorer_(with_precision(active(), precision.c_str()), active(), ThreadPool::instance(),
-                {static_cast<Cell>(cell), static_cast<int>(embedding.shape(0)),
-                 static_cast<int>(kernel.shape(0)), static_cast<int>(recurrent_kernel.shape(0)),
-                 static_cast<int>(output_kernel.shape(1)), max_length, masked, embedding.data(),
-                 kernel.data(), recurrent_kernel.data(), bias.data(), data_or_null(recurrent_bias),
-                 output_kernel.data(), output_bias.data()}) {}
+  NativeScorer(int cell, const std::string& precision, int max_length, bool masked,
+               In<float, 2> embedding, In<float, 2> kernel, In<float, 2> recurrent_kernel,
+               In<float, 1> bias, MaybeIn<float, 1> recurrent_bias, In<float, 2> output_kernel,
+               In<float, 1> output_bias, size_t memory)
+      : embedding_(embedding) {
+    const ScorerWeights weights = {static_cast<Cell>(cell),
+                                   static_cast<int>(embedding.shape(0)),
+                                   static_cast<int>(kernel.shape(0)),
+                                   static_cast<int>(recurrent_kernel.shape(0)),
+                                   static_cast<int>(output_kernel.shape(1)),
+                                   max_length,
+                                   masked,
+                                   embedding.data(),
+                                   kernel.data(),
+                                   recurrent_kernel.data(),
+                                   bias.data(),
+                                   data_or_null(recurrent_bias),
+                                   output_kernel.data(),
+                                   output_bias.data()};
+    nb::gil_scoped_release unlocked;  // it runs the padding
+    scorer_.emplace(with_precision(active(), precision.c_str()), active(), ThreadPool::instance(),
+                    weights, memory);
+  }
 
   void score(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, Out<float, 2> logits) {
     try {
       nb::gil_scoped_release unlocked;
-      scorer_.score(ThreadPool::instance(), token_ids.data(), offsets.data(),
+      scorer_->score(ThreadPool::instance(), token_ids.data(), offsets.data(),
                     static_cast<long>(logits.shape(0)), logits.data());
     } catch (const IdOutOfRange& bad) {
       throw nb::index_error(("token id " + std::to_string(bad.id)).c_str());
@@ -185,7 +193,7 @@ class NativeScorer {
 
  private:
   In<float, 2> embedding_;
-  Scorer scorer_;
+  std::optional<Scorer> scorer_;
 };
 
 // Scratch for the small dense layer; one a thread, since calls may come from several.
@@ -283,8 +291,9 @@ void adam_dense(Out<float, 1> parameter, In<float, 1> gradient, Out<float, 1> fi
 // Rows of a table lie far apart: those of a few words ahead are fetched while one is worked on.
 constexpr long kRowsAhead = 3;
 
-void fetch_row(const float* row, long width) {
-  for (long i = 0; i < width; i += kPanel) __builtin_prefetch(row + i);
+void fetch_row(const Out<float, 2>& table, long row) {
+  const long width = static_cast<long>(table.shape(1));
+  for (long i = 0; i < width; i += kPanel) __builtin_prefetch(table.data() + row * width + i);
 }
 
 // Brings the given rows (all when null) up to date with `step`.
@@ -302,9 +311,7 @@ void adam_catch_up(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> s
       const long row = words ? words->data()[i] : i;
       if (words && i + kRowsAhead < end) {
         const long ahead = words->data()[i + kRowsAhead];
-        fetch_row(parameter.data() + ahead * width, width);
-        fetch_row(first.data() + ahead * width, width);
-        fetch_row(second.data() + ahead * width, width);
+        for (const auto* table : {&parameter, &first, &second}) fetch_row(*table, ahead);
       }
       if (last_step.data()[row] < step) {
         kernels.adam_replay(args, parameter.data() + row * width, first.data() + row * width,
@@ -331,9 +338,7 @@ void adam_rows(Out<float, 2> parameter, Out<float, 2> first, Out<float, 2> secon
       const long row = words.data()[i];
       if (i + kRowsAhead < end) {
         const long ahead = words.data()[i + kRowsAhead];
-        fetch_row(parameter.data() + ahead * width, width);
-        fetch_row(first.data() + ahead * width, width);
-        fetch_row(second.data() + ahead * width, width);
+        for (const auto* table : {&parameter, &first, &second}) fetch_row(*table, ahead);
       }
       kernels.adam(args, parameter.data() + row * width, gradients.data() + i * width,
                    first.data() + row * width, second.data() + row * width, width, step);
@@ -374,12 +379,22 @@ double sum_of_squares(In<float, 1> x) {
 
 NB_MODULE(_kernels, module) {
   using namespace tidegate;
+#if !defined(TIDEGATE_SANITIZE)
+  // Objects that threads still hold as the process ends are no leaks to tell the user of.
+  nb::set_leak_warnings(false);
+#endif
   module.def("available", [] {
     std::vector<std::string> names;
     for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
     return names;
   });
   module.def("active", [] { return std::string(active().name); });
+  module.def(
+      "table_for",
+      [](const std::string& precision) {
+        return std::string(with_precision(active(), precision.c_str()).name);
+      },
+      nb::arg("precision"));
   module.def("use", [](const std::string& name) {
     const Kernels* table = find_kernels(name.c_str());
     if (table != nullptr) active_table.store(table, std::memory_order_release);
@@ -418,10 +433,10 @@ NB_MODULE(_kernels, module) {
       .def("read_channel", &Recurrent::read_channel, nb::arg("channel"), array("out"));
   nb::class_<NativeScorer>(module, "Scorer")
       .def(nb::init<int, const std::string&, int, bool, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>,
-                    MaybeIn<float, 1>, In<float, 2>, In<float, 1>>(),
+                    MaybeIn<float, 1>, In<float, 2>, In<float, 1>, size_t>(),
            nb::arg("cell"), nb::arg("precision"), nb::arg("max_length"), nb::arg("masked"), array("embedding"),
            array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
-           array("output_kernel"), array("output_bias"))
+           array("output_kernel"), array("output_bias"), nb::arg("memory"))
       .def("score", &NativeScorer::score, array("token_ids"), array("offsets"), array("logits"));
   module.def("linear_forward", &linear_forward, array("inputs"), array("kernel"), array("bias"),
              array("outputs"));

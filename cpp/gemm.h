@@ -359,12 +359,11 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
   const operand* right = packed_operands(gates);
   long right_stride = args.gate_stride;
   long right_offset[V];
-  for (int v = 0; v < V; ++v) right_offset[v] = offset[v];
+  for (int v = 0; v < V; ++v) right_offset[v] = kRounds ? v * kWidth : offset[v];
   if constexpr (kRounds) {
     operand* own = packed_operands(operand_scratch(1, size_t(depth_steps(static_cast<int>(rows))) * V * kWidth));
     right = own;
     right_stride = V * kWidth;
-    for (int v = 0; v < V; ++v) right_offset[v] = v * kWidth;
     for (long n = 0; n < rows; n += kTogether) {
       const float* first = gates + n * args.gate_stride;
       const bool paired = kTogether == 2 && n + 1 < rows;

@@ -3,5 +3,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_avx2;
-const Kernels kernels_avx2 = make_kernels("avx2");
+constinit const Kernels kernels_avx2 = make_kernels("avx2");
 }  // namespace tidegate

@@ -4,5 +4,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_avx2_bfloat16;
-const Kernels kernels_avx2_bfloat16 = make_kernels("avx2");
+constinit const Kernels kernels_avx2_bfloat16 = make_kernels("avx2");
 }  // namespace tidegate

@@ -3,5 +3,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_avx512;
-const Kernels kernels_avx512 = make_kernels("avx512");
+constinit const Kernels kernels_avx512 = make_kernels("avx512");
 }  // namespace tidegate

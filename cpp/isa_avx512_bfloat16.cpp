@@ -5,5 +5,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_avx512_bfloat16;
-const Kernels kernels_avx512_bfloat16 = make_kernels("avx512");
+constinit const Kernels kernels_avx512_bfloat16 = make_kernels("avx512bf16");
 }  // namespace tidegate

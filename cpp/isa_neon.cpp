@@ -3,5 +3,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_neon;
-const Kernels kernels_neon = make_kernels("neon");
+constinit const Kernels kernels_neon = make_kernels("neon");
 }  // namespace tidegate

@@ -4,5 +4,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_neon_bfloat16;
-const Kernels kernels_neon_bfloat16 = make_kernels("neon");
+constinit const Kernels kernels_neon_bfloat16 = make_kernels("neon");
 }  // namespace tidegate

@@ -3,5 +3,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_scalar;
-const Kernels kernels_scalar = make_kernels("scalar");
+constinit const Kernels kernels_scalar = make_kernels("scalar");
 }  // namespace tidegate

@@ -4,5 +4,5 @@
 
 namespace tidegate {
 extern const Kernels kernels_scalar_bfloat16;
-const Kernels kernels_scalar_bfloat16 = make_kernels("scalar");
+constinit const Kernels kernels_scalar_bfloat16 = make_kernels("scalar");
 }  // namespace tidegate

@@ -25,6 +25,7 @@ TG_INLINE uint32_t bits_of(float x) {
 // The upper half of a float's bits, rounded to nearest even.
 TG_INLINE uint32_t bfloat16_bits(float x) {
   const uint32_t bits = bits_of(x);
+  if ((bits & 0x7F800000u) == 0) return bits >> 16 & 0x8000u;  // denormal: flushed
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return bits >> 16 | 0x40u;  // NaN stays one
   return (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
 }

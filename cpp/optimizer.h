@@ -57,6 +57,8 @@ void adam_replay(const AdamArgs& args, float* parameter, float* first, float* se
       bool still = true;  // once every first moment is zero, only the second still moves
       for (int j = 0; j < kTogether; ++j) still = still && all_zero(x[j].first);
       if (still) {
+        // A last negative moment was flushed to -0, which a step without gradient makes +0.
+        TG_UNROLL for (int j = 0; j < kTogether; ++j) x[j].first = zero();
         bool done = true;
         for (int j = 0; j < kTogether; ++j) done = done && all_zero(x[j].second);
         if (done) break;

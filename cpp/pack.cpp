@@ -37,9 +37,9 @@ PackedArrays pack_batch(const int32_t* token_ids, const int64_t* offsets, const 
   const int64_t positions = std::accumulate(out.lengths.begin(), out.lengths.end(), int64_t{0});
   const int64_t total = positions + out.padding_steps;
   out.index.resize(total);
-  out.step_offsets.resize(out.steps + 1);
   thread_local IdMap places;  // of ids among the batch's words
-  places.restart(vocabulary_size);
+  places.restart(total, vocabulary_size);
+  out.step_offsets.resize(out.steps + 1);
   std::vector<int32_t> counts;
   auto place = [&](int32_t id, int64_t position) {
     if (id < 0 || id >= vocabulary_size) {

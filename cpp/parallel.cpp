@@ -1,6 +1,8 @@
 #include "parallel.h"
 
+#include <exception>
 #include <new>
+#include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -73,8 +75,13 @@ void ThreadPool::after_fork() {
 }
 
 void ThreadPool::drain(Call call, void* context, long tasks) {
-  for (long task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;)
-    call(context, task);
+  try {
+    for (long task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+      call(context, task);
+  } catch (...) {
+    next_.store(tasks, std::memory_order_relaxed);  // the tasks that nobody has taken are dropped
+    if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
+  }
 }
 
 // False when the region with this number is closed: its tasks are all taken, or long done.
@@ -124,7 +131,7 @@ void ThreadPool::grow(int workers) {
 void ThreadPool::run_erased(long tasks, Call call, void* context) {
   const FlushDenormals flush;
   int helpers = static_cast<int>(tasks - 1 < threads() - 1 ? tasks - 1 : threads() - 1);
-  if (helpers <= 0 || in_region_.test_and_set(std::memory_order_acquire)) {
+  if (helpers <= 0 || in_region_.exchange(true, std::memory_order_acquire)) {
     for (long task = 0; task < tasks; ++task) call(context, task);
     return;
   }
@@ -157,7 +164,11 @@ void ThreadPool::run_erased(long tasks, Call call, void* context) {
       std::this_thread::yield();
     state = state_.load(std::memory_order_acquire);
   }
-  in_region_.clear(std::memory_order_release);
+  // Read here, after the workers have left, and before another caller's region may begin.
+  const std::exception_ptr error = std::exchange(error_, nullptr);
+  failed_.store(false, std::memory_order_relaxed);
+  in_region_.store(false, std::memory_order_release);
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace tidegate

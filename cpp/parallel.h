@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -42,7 +43,8 @@ class ThreadPool {
   void set_threads(int threads) { threads_.store(threads, std::memory_order_relaxed); }
 
   // Calls body(task) once for each task in [0, tasks), from several threads, and returns when all
-  // are done. The body must not throw.
+  // are done. If bodies throw, tasks that have not begun are dropped, and one exception is thrown
+  // on when no body runs any more.
   template <class F>
   void run(long tasks, F&& body) {
     using Body = std::remove_reference_t<F>;
@@ -71,7 +73,7 @@ class ThreadPool {
   void grow(int workers);
 
   std::atomic<int> threads_{1};
-  std::atomic_flag in_region_;  // set while the workers run some thread's tasks
+  std::atomic<bool> in_region_{false};  // while the workers run some thread's tasks
   std::vector<std::unique_ptr<Worker>> workers_;
 
   // One region's work: read by workers that have entered it, and it ends when they have left.
@@ -79,6 +81,8 @@ class ThreadPool {
   void* context_ = nullptr;
   long tasks_ = 0;
   unsigned long long number_ = 0;
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;  // the first task's that failed
   alignas(64) std::atomic<long> next_{0};
   alignas(64) std::atomic<unsigned long long> state_{0};
 };

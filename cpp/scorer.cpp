@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <vector>
 
 namespace tidegate {
@@ -11,7 +12,6 @@ constexpr long kGroupRows = 64;         // texts that a thread runs together
 constexpr int kPanelsToShare = 2;       // least part of a step that pays for meeting after it
 constexpr long kWordsPerTask = 64;      // of a projection
 constexpr long kChunkTokens = 1 << 18;  // that share their words' products where there is no table
-constexpr size_t kTableBytes = size_t{256} << 20;
 constexpr int32_t kPaddingId = 0;
 
 // What a thread needs for a group of texts, kept from group to group.
@@ -74,7 +74,7 @@ struct Scorer::Texts {
 };
 
 Scorer::Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool& pool,
-               const ScorerWeights& w)
+               const ScorerWeights& w, size_t memory)
     : kernels_(kernels),
       output_kernels_(output_kernels),
       cell_(w.cell),
@@ -84,6 +84,7 @@ Scorer::Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool
       logits_(w.logits),
       max_length_(w.max_length),
       masked_(w.masked),
+      memory_(memory),
       embedding_(w.embedding) {
   weights_.pack(kernels, pool, w.cell, w.input_size, w.hidden, w.kernel, w.recurrent_kernel,
                 w.bias, w.recurrent_bias);
@@ -144,12 +145,17 @@ const float* Scorer::table(ThreadPool& pool, long tokens) {
   if (table_ready_.load(std::memory_order_acquire)) return table_.data();
   const long stride = projected_stride(cell_, hidden_);
   if (tokens_.fetch_add(tokens) + tokens < vocabulary_ ||
-      size_t(vocabulary_) * stride * sizeof(float) > kTableBytes)
+      size_t(vocabulary_) * stride * sizeof(float) > memory_)
     return nullptr;
   const std::unique_lock<std::mutex> lock(building_, std::try_to_lock);
   if (!lock.owns_lock()) return nullptr;  // another caller is at it; wait for nobody
   if (!table_ready_.load(std::memory_order_acquire)) {
-    float* rows = table_.reserve(size_t(vocabulary_) * stride);
+    float* rows;
+    try {
+      rows = table_.reserve(size_t(vocabulary_) * stride);
+    } catch (const std::bad_alloc&) {
+      return nullptr;  // it can be done without
+    }
     pool.run((vocabulary_ + kWordsPerTask - 1) / kWordsPerTask, [&](long task) {
       const int begin = static_cast<int>(task * kWordsPerTask);
       const int count = std::min<int>(kWordsPerTask, vocabulary_ - begin);
@@ -173,10 +179,14 @@ void Scorer::score(ThreadPool& pool, const int32_t* ids, const int64_t* offsets,
     return score_texts(pool, texts, 0, count, products, nullptr);
   ChunkScratch& chunk = chunk_scratch();
   const long stride = projected_stride(cell_, hidden_);
+  const size_t most_words = memory_ / 8 / (stride * sizeof(float));
   for (long begin = 0, end = 0; begin < count; begin = end) {
-    chunk.numbers.restart(vocabulary_);
+    const long most_tokens = kChunkTokens + texts.kept[begin];  // the longest text that is left
+    chunk.numbers.restart(std::min(texts.tokens, most_tokens), vocabulary_);
     chunk.words.clear();
-    for (long tokens = 0; end < count && tokens < kChunkTokens; tokens += texts.kept[end++]) {
+    for (long tokens = 0; end < count && tokens < kChunkTokens &&
+                          (end == begin || chunk.words.size() < most_words);
+         tokens += texts.kept[end++]) {
       for (const int32_t* id = texts.begin(end); id < texts.end(end); ++id) {
         const int32_t fresh = static_cast<int32_t>(chunk.words.size());
         if (chunk.numbers.number(*id, fresh) == fresh) chunk.words.push_back(*id);
@@ -216,18 +226,27 @@ void Scorer::score_together(ThreadPool& pool, const RecurrentArgs& args) const {
   const long count = long(args.steps) * phases;
   std::vector<std::atomic<bool>> taken(count * parts);
   std::vector<std::atomic<int>> done(count);
+  std::atomic<bool> failed{false};
   pool.run(1, [&](long) { kernels_.score_begin[cell_](args); });
   pool.run(parts, [&](long own) {
     for (long at = 0; at < count; ++at) {
       for (int i = 0; i < parts; ++i) {
         const int part = static_cast<int>((own + i) % parts);
         if (taken[at * parts + part].exchange(true, std::memory_order_relaxed)) continue;
-        kernels_.score_panels[cell_](args, static_cast<int>(at / phases),
-                                     static_cast<int>(at % phases), panels * part / parts,
-                                     panels * (part + 1) / parts);
+        try {
+          kernels_.score_panels[cell_](args, static_cast<int>(at / phases),
+                                       static_cast<int>(at % phases), panels * part / parts,
+                                       panels * (part + 1) / parts);
+        } catch (...) {  // no memory for rounded operands
+          failed.store(true, std::memory_order_relaxed);
+          throw;
+        }
         done[at].fetch_add(1, std::memory_order_release);
       }
-      while (done[at].load(std::memory_order_acquire) < parts) relax();
+      while (done[at].load(std::memory_order_acquire) < parts) {
+        if (failed.load(std::memory_order_relaxed)) return;
+        relax();
+      }
     }
   });
 }

@@ -38,9 +38,10 @@ struct IdOutOfRange {
 
 class Scorer {
  public:
-  // kernels: of the recurrent layer; the output layer's products are float32's.
+  // kernels: of the recurrent layer; the output layer's products are float32's. memory: bytes that
+  // the input products may take, about: all of them in the table, or an eighth in each caller.
   Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool& pool,
-         const ScorerWeights& weights);
+         const ScorerWeights& weights, size_t memory);
 
   // logits [texts, L]. Text i is ids[offsets[i]..offsets[i + 1]), of which the last max_length
   // count. Safe from several threads. Throws IdOutOfRange, and std::bad_alloc.
@@ -66,6 +67,7 @@ class Scorer {
   Cell cell_;
   int vocabulary_, input_size_, hidden_, logits_, max_length_;
   bool masked_;
+  size_t memory_;
   const float* embedding_;
   PackedWeights weights_;
   Buffer output_, output_bias_;

@@ -100,7 +100,7 @@ class Scanner {
 
 constexpr size_t kBytesPerTask = 1 << 15;
 
-// Calls body(begin, end) for ranges of texts, from several threads. Throws what the body throws.
+// Calls body(begin, end) for ranges of texts, from several threads.
 template <class F>
 void over_ranges(const std::vector<std::string_view>& texts, F&& body) {
   std::vector<size_t> begins;
@@ -113,17 +113,8 @@ void over_ranges(const std::vector<std::string_view>& texts, F&& body) {
     bytes += texts[i].size() + 64;  // an empty text is some work, too
   }
   begins.push_back(texts.size());
-  std::mutex lock;
-  std::exception_ptr error;
-  ThreadPool::instance().run(static_cast<long>(begins.size()) - 1, [&](long task) {
-    try {
-      body(begins[task], begins[task + 1]);
-    } catch (...) {
-      const std::lock_guard<std::mutex> hold(lock);
-      error = std::current_exception();
-    }
-  });
-  if (error) std::rethrow_exception(error);
+  ThreadPool::instance().run(static_cast<long>(begins.size()) - 1,
+                             [&](long task) { body(begins[task], begins[task + 1]); });
 }
 
 // --- hashing

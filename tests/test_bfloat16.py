@@ -21,8 +21,10 @@ Float32 = npt.NDArray[np.float32]
 
 
 def rounded(x: npt.NDArray[Any]) -> Float32:
-    """The nearest numbers of 8 significant bits, ties to even."""
-    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    """The nearest numbers of 8 significant bits, ties to even; denormals are zero."""
+    given = np.asarray(x, np.float32)
+    given = np.where(np.abs(given) < np.finfo(np.float32).tiny, np.float32(0), given)
+    bits = given.view(np.uint32).astype(np.uint64)
     bits = (bits + np.uint64(0x7FFF) + ((bits >> np.uint64(16)) & np.uint64(1))) >> np.uint64(16)
     result: Float32 = (bits << np.uint64(16)).astype(np.uint32).view(np.float32)
     return result
@@ -192,6 +194,32 @@ def test_predictions_have_the_bits_of_training_s_passes(isa: str, cell: str, mas
     exact = TextModel(config, model.parameters).predict_logits(texts)
     assert (exact != expected).any()
     np.testing.assert_allclose(exact, expected, rtol=0, atol=0.02 * np.abs(exact).max())
+
+
+def test_single_products_of_unusual_numbers(isa: str) -> None:
+    """x * w for weights near every border, forward (w packed one way) and backward (the other)."""
+    tiny = float(np.finfo(np.float32).tiny)
+    values = [0.0, 1.0, 1 + 2**-8, 1 + 3 * 2**-8, tiny, tiny * 1.99, tiny / 2, 1e-45, 1e30, 3e-30]
+    weights = np.array([*values, *(-v for v in values)], np.float32)
+    count = len(weights)
+    texts = TokenizedTexts(np.array([1], np.int32), np.array([0, 1]))
+    batch = ops.pack(texts, [0], max_length=1, masked=True, vocabulary_size=2)
+    # A plain RNN, whose tanh keeps small numbers, of one input.
+    rnn = RecurrentWeights(
+        weights[None], np.zeros((count, count), np.float32), np.zeros(count, np.float32), None
+    )
+    x = np.ones((1, 1), np.float32)
+    _, last, tape = ops.recurrent_forward("rnn", batch, x, rnn, precision="bfloat16")
+    expected = np.tanh(rounded(weights).astype(np.float64))
+    np.testing.assert_allclose(last[0], expected, rtol=1e-6, atol=1e-37)
+    for unit in range(count):
+        _, _, tape = ops.recurrent_forward("rnn", batch, x, rnn, precision="bfloat16")
+        d_last = np.zeros((1, count), np.float32)
+        d_last[0, unit] = 1
+        slope = rounded(np.array(1 - np.float64(last[0, unit]) ** 2))
+        found = ops.recurrent_backward(tape, d_last).inputs[0, 0]
+        wanted = float(slope) * float(rounded(weights)[unit])
+        assert found == pytest.approx(wanted, rel=1e-6, abs=1e-37)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -458,6 +458,36 @@ def test_a_frozen_model_s_parameters_can_t_be_changed() -> None:
     model.freeze()  # again is nothing
 
 
+@pytest.mark.parametrize("memory", [0, 5_000, 100_000])
+def test_little_memory_for_words_changes_no_prediction(isa: str, memory: int) -> None:
+    """Then there is no table, and the words of some texts at a time share their products."""
+    config = small(hidden_size=33, vocabulary_size=500, max_length=30)
+    model = TextModel.initialize(config, 3)
+    generator = np.random.default_rng(3)
+    texts = TokenizedTexts.from_rows(
+        [generator.integers(1, 500, n) for n in generator.integers(0, 40, 300)]
+    )
+    p = model.parameters
+    weights = RecurrentWeights(
+        p["recurrent.kernel"],
+        p["recurrent.recurrent_kernel"],
+        p["recurrent.bias"],
+        p["recurrent.recurrent_bias"],
+    )
+    scorer = ops.Scorer(
+        config.kind,
+        p["embedding.weight"],
+        weights,
+        p["output.kernel"],
+        p["output.bias"],
+        max_length=config.max_length,
+        masked=config.masked,
+        memory=memory,
+    )
+    for _ in range(2):
+        np.testing.assert_array_equal(scorer.score(texts), model.predict_logits(texts))
+
+
 def test_an_id_outside_the_vocabulary_is_refused() -> None:
     model = TextModel.initialize(small(), 0)
     for bad in (-1, model.config.vocabulary_size):

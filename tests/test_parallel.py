@@ -256,6 +256,77 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 SHOW = "from tidegate import ops; print(ops.isa(), ops.threads())"
 
 
+OUT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from tidegate import ops
+from tidegate.batch import TokenizedTexts
+from tidegate.model import ModelConfig, TextModel
+
+ops.set_threads(2)
+config = ModelConfig(
+    vocabulary_size=100, embedding_size=16, hidden_size=16, max_length=100_000, masked=True
+)
+model = TextModel.initialize(config, 0, "{precision}")
+model.freeze()
+generator = np.random.default_rng(0)
+def texts(count, tokens):
+    return TokenizedTexts.from_rows(list(generator.integers(1, 100, (count, tokens))))
+few, many = texts(8, 50), texts(128, 20_000)
+expected = model.predict_logits(few)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes} * 2**20, unlimited[1]))
+try:
+    model.predict_logits(many)
+    print("enough")
+except MemoryError:
+    print("MemoryError")
+resource.setrlimit(resource.RLIMIT_AS, unlimited)
+assert (model.predict_logits(few) == expected).all()
+def used_ticks():
+    import os
+    folder = "/proc/self/task/"
+    stats = [open(folder + task + "/stat").read() for task in os.listdir(folder)]
+    return sorted((int(stat.rsplit(")", 1)[1].split()[11]) for stat in stats), reverse=True)
+before = used_ticks()
+while used_ticks()[1] < before[1] + 5:  # the second thread works too
+    model.predict_logits(many)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+@pytest.mark.parametrize("precision", ops.PRECISIONS)
+def test_a_region_without_memory_is_an_error_and_no_more(precision: str) -> None:
+    """Whichever thread it happens to; the pool goes on with all of its threads."""
+    outcomes = set()
+    for megabytes in (2, 6, 12):
+        done = python(OUT_OF_MEMORY.format(precision=precision, megabytes=megabytes))
+        assert done.returncode == 0, done.stderr
+        outcomes.add(done.stdout.strip())
+    assert "MemoryError" in outcomes
+
+
+def test_objects_held_at_the_end_are_not_reported() -> None:
+    """By a thread that still runs, as in a server or a notebook."""
+    done = python(
+        """
+import threading, time
+from tidegate.model import ModelConfig, TextModel
+def hold():
+    model = TextModel.initialize(ModelConfig(vocabulary_size=9, hidden_size=8), 0)
+    model.freeze()
+    ready.set()
+    time.sleep(60)
+    print(model)
+ready = threading.Event()
+threading.Thread(target=hold, daemon=True).start()
+ready.wait()
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_environment_sets_threads_and_instruction_set() -> None:
     done = python(SHOW, TIDEGATE_THREADS="3", TIDEGATE_ISA="scalar")
     assert done.stdout.split() == ["scalar", "3"], done.stderr

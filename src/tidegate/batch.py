@@ -30,13 +30,18 @@ class TokenizedTexts:
     """Ragged rows of token ids, one row a text.
 
     token_ids: [total] int32, the rows one after another.
-    offsets: [texts + 1] int64; row i is token_ids[offsets[i]:offsets[i + 1]].
+    offsets: [texts + 1] int64; row i is token_ids[offsets[i]:offsets[i + 1]]. Copied.
     """
 
     token_ids: np.ndarray
     offsets: np.ndarray
 
     def __post_init__(self) -> None:
+        # Kernels trust the offsets once they are checked here: so they are this object's own.
+        if isinstance(self.offsets, np.ndarray):
+            offsets = self.offsets.copy(order="C")
+            offsets.flags.writeable = False
+            object.__setattr__(self, "offsets", offsets)
         if self.token_ids.dtype != np.int32 or self.token_ids.ndim != 1:
             raise ShapeError(
                 f"token_ids has dtype {self.token_ids.dtype} and shape {self.token_ids.shape}; "
@@ -47,8 +52,8 @@ class TokenizedTexts:
                 f"offsets has dtype {self.offsets.dtype} and shape {self.offsets.shape}; "
                 "give one-dimensional int64, one more than texts"
             )
-        if not (self.token_ids.flags.c_contiguous and self.offsets.flags.c_contiguous):
-            raise ShapeError("token_ids and offsets must be contiguous; use np.ascontiguousarray")
+        if not self.token_ids.flags.c_contiguous:
+            raise ShapeError("token_ids must be contiguous; use np.ascontiguousarray")
         total = len(self.token_ids)
         # Compared, not subtracted: a difference may overflow.
         falls = (self.offsets[1:] < self.offsets[:-1]).any()

@@ -75,8 +75,8 @@ def choose_precision(asked: str) -> Precision:
     """What "auto", "float32" or "bfloat16" means here. ConfigError for another one.
 
     "bfloat16" rounds the operands to 8 significant bits, which shows in the third digit of
-    gradients. It is faster where the processor multiplies such numbers (AVX-512 BF16), and
-    elsewhere computes the same at no gain. "auto" takes only what is as exact as float32, so it is
+    gradients. It is faster where the processor multiplies such numbers (AVX-512 BF16); elsewhere
+    the same is computed without, somewhat slower than float32. "auto" takes only what is as exact as float32, so it is
     float32.
     """
     if asked == "auto":
@@ -91,9 +91,9 @@ def available_isas() -> tuple[str, ...]:
     return tuple(_kernels.available())
 
 
-def isa() -> str:
-    """The instruction set in use."""
-    return str(_kernels.active())
+def isa(precision: Precision = "float32") -> str:
+    """The instruction set in use, for products of this precision."""
+    return _kernels.table_for(precision)
 
 
 def use_isa(name: str) -> None:
@@ -258,14 +258,14 @@ def pack(
     chosen = np.ascontiguousarray(given, np.int64)
     if not 1 <= vocabulary_size < 2**31:
         raise ShapeError(f"vocabulary_size={vocabulary_size} is not between 1 and 2^31")
-    if max_length < 1 or max(1, len(chosen)) * (max_length + 1) >= 2**31:
+    if max_length < 1 or max(1, len(chosen)) * (int(max_length) + 1) >= 2**31:
         raise ShapeError(
             f"{len(chosen)} rows of max_length={max_length} do not fit a batch, which counts "
             "positions from 1 to 2^31; use fewer rows"
         )
     try:
         packed = _kernels.pack(
-            texts.token_ids, texts.offsets, chosen, max_length, masked, vocabulary_size
+            texts.token_ids, texts.offsets, chosen, int(max_length), masked, vocabulary_size
         )
     except IndexError as error:
         raise ShapeError(f"{error} is outside the vocabulary, 0..{vocabulary_size - 1}") from None
@@ -468,7 +468,8 @@ class Scorer:
     Bit for bit the logits of ``recurrent_forward`` and ``linear_forward``, without what training
     needs. embedding: [V, I], read in place and so not to be changed afterwards; the others are
     copied. weights: see RecurrentWeights. output_kernel: [H, L]. output_bias: [L]. max_length,
-    masked: as in ``pack``. precision: as in ``recurrent_forward``.
+    masked: as in ``pack``. precision: as in ``recurrent_forward``. memory: bytes that words' input
+    products may take, kept for all words or, where these need more, made for some texts at a time.
     """
 
     def __init__(
@@ -482,6 +483,7 @@ class Scorer:
         max_length: int,
         masked: bool,
         precision: Precision = "float32",
+        memory: int = 256 << 20,
     ) -> None:
         hidden = _check_weights(kind, weights)
         _check_precision(precision)
@@ -507,6 +509,7 @@ class Scorer:
             recurrent_bias=weights.recurrent_bias,
             output_kernel=output_kernel,
             output_bias=output_bias,
+            memory=memory,
         )
 
     def score(self, texts: TokenizedTexts) -> Float32:
