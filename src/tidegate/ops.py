@@ -76,8 +76,8 @@ def choose_precision(asked: str) -> Precision:
 
     "bfloat16" rounds the operands to 8 significant bits, which shows in the third digit of
     gradients. It is faster where the processor multiplies such numbers (AVX-512 BF16); elsewhere
-    the same is computed without, somewhat slower than float32. "auto" takes only what is as exact as float32, so it is
-    float32.
+    the same is computed without, somewhat slower than float32. "auto" takes only what is as exact
+    as float32, so it is float32.
     """
     if asked == "auto":
         return "float32"
