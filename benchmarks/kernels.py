@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from machine import add_output, busy_seconds, spread, usable_cores, versions, write_result
 from processes import Peer, serve
+from reviews import official_reviews
 
 from tidegate import __version__, ops
 from tidegate.batch import TokenizedTexts
-from tidegate.data import load_imdb
 from tidegate.model import ModelConfig, TextModel
 from tidegate.text import FIRST_WORD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
@@ -179,7 +179,7 @@ def made_up_texts(options: argparse.Namespace) -> TokenizedTexts:
 
 
 def imdb_texts(options: argparse.Namespace) -> TokenizedTexts:
-    train = load_imdb(options.data).train
+    train, _ = official_reviews(options.data)
     chosen = np.random.default_rng(0).permutation(len(train))
     texts = train.select(chosen[: options.batch_size * options.batches].tolist()).texts
     return Tokenizer.fit(train.texts, VOCABULARY).encode_all(texts, MAX_LENGTH)

@@ -25,11 +25,11 @@ from typing import Any, Protocol
 import numpy as np
 from machine import ROOT, add_output, busy_seconds, spread, usable_cores, versions, write_result
 from processes import Peer
+from reviews import official_reviews
 from variants import PerPosition, filled, padded, unshared_padding
 
 from tidegate import initializers, ops
 from tidegate.batch import TokenizedTexts
-from tidegate.data import load_imdb
 from tidegate.metrics import LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel
 from tidegate.text import Tokenizer
@@ -215,11 +215,9 @@ class Job:
     def __init__(self, options: argparse.Namespace) -> None:
         self.runs, self.seed = options.runs, options.seed
         self.config = ModelConfig(cell=options.cell, reset=options.reset)
-        dataset = load_imdb(options.data)
-        if dataset.test is None:
-            raise SystemExit("imdb has no test set")
-        tokenizer = Tokenizer.fit(dataset.train.texts, self.config.vocabulary_size)
-        rows = initializers.permutation(options.seed, "split", len(dataset.train))
+        training, test = official_reviews(options.data)
+        tokenizer = Tokenizer.fit(training.texts, self.config.vocabulary_size)
+        rows = initializers.permutation(options.seed, "split", len(training))
         rows = rows[: int(len(rows) * (1 - VALIDATION_FRACTION))]
         if options.batches is not None:
             rows = rows[: options.batches * options.batch_size]
@@ -228,9 +226,9 @@ class Job:
             targets = np.array([label == "positive" for label in labels], np.int32)
             return LabeledSet(tokenizer.encode_all(texts, self.config.max_length), targets)
 
-        everything = labeled(dataset.train.texts, dataset.train.labels)
+        everything = labeled(training.texts, training.labels)
         self.examples = LabeledSet(everything.texts.select(rows), everything.targets[rows])
-        self.test = labeled(dataset.test.texts, dataset.test.labels) if options.score else None
+        self.test = labeled(test.texts, test.labels) if options.score else None
         self.train_config = TrainConfig(
             epochs=self.runs, batch_size=options.batch_size, seed=self.seed
         )

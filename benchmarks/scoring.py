@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from machine import ROOT, add_output, busy_seconds, spread, usable_cores, versions, write_result
 from processes import Peer
+from reviews import official_reviews
 from variants import padded
 
 from tidegate import ops
 from tidegate.batch import TokenizedTexts
-from tidegate.data import load_imdb
 from tidegate.model import ModelConfig, TextModel
 from tidegate.text import Tokenizer
 
@@ -112,11 +112,9 @@ class Job:
     def __init__(self, options: argparse.Namespace) -> None:
         self.model = TextModel.initialize(ModelConfig(cell=options.cell, reset=options.reset), 0)
         config = self.model.config
-        dataset = load_imdb(options.data)
-        if dataset.test is None:
-            raise SystemExit("imdb has no test set")
-        self.tokenizer = Tokenizer.fit(dataset.train.texts, config.vocabulary_size)
-        listed = dataset.test.texts[: options.texts]
+        training, test = official_reviews(options.data)
+        self.tokenizer = Tokenizer.fit(training.texts, config.vocabulary_size)
+        listed = test.texts[: options.texts]
         self.texts = self.tokenizer.encode_all(listed, config.max_length)
         self.model.freeze()
         # A review that fills the network's length and no more than that.

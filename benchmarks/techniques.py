@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from machine import add_output, busy_seconds, spread, usable_cores, versions, write_result
 from peak import Peak
+from reviews import official_reviews
 from variants import filled, unshared_padding, work
 
 from tidegate import ops
 from tidegate.batch import PackedBatch, TokenizedTexts
-from tidegate.data import load_imdb
 from tidegate.model import ModelConfig, TextModel
 from tidegate.text import FIRST_WORD_ID, Tokenizer
 
@@ -116,7 +116,7 @@ def parse_options() -> argparse.Namespace:
 def imdb_texts(options: argparse.Namespace) -> TokenizedTexts:
     """Reviews of the training set, as many as the batches take."""
     config = ModelConfig()
-    train = load_imdb(options.data).train
+    train, _ = official_reviews(options.data)
     chosen = np.random.default_rng(0).permutation(len(train))[: BATCH * options.batches]
     tokenizer = Tokenizer.fit(train.texts, config.vocabulary_size)
     return tokenizer.encode_all(train.select(chosen.tolist()).texts, config.max_length)
