@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
 import math
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 
 import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
+from tidegate.cli import main
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -131,6 +134,23 @@ def as_labels(kind: Callable[[bool], Any]) -> list[Any]:
     return [kind(label == "pos") for label in LABELS]
 
 
+class Verdict(str, enum.Enum):
+    """Whose str() is its name."""
+
+    GOOD = "1"
+    BAD = "0"
+
+
+class Stars(enum.IntEnum):
+    ONE = 1
+    FIVE = 5
+
+
+class Share(float):
+    def __float__(self) -> float:
+        return 7.0
+
+
 LABEL_TYPES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "str": (lambda: LABELS, ["neg", "pos"]),
     "int": (lambda: as_labels(lambda pos: -3 if pos else 12), [-3, 12]),
@@ -148,6 +168,16 @@ LABEL_TYPES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "NumPy scalars": (lambda: [np.int32(value) for value in as_labels(int)], [0, 1]),
     "tuple": (lambda: tuple(LABELS), ["neg", "pos"]),
     "generator": (lambda: (label for label in LABELS), ["neg", "pos"]),
+    "enum of str": (
+        lambda: as_labels(lambda pos: Verdict.GOOD if pos else Verdict.BAD),
+        ["0", "1"],
+    ),
+    "enum of int": (lambda: as_labels(lambda pos: Stars.ONE if pos else Stars.FIVE), [1, 5]),
+    "float of one's own": (lambda: as_labels(lambda pos: Share(0.5) if pos else 2.0), [0.5, 2.0]),
+    "object array of NumPy's": (
+        lambda: np.array(as_labels(lambda pos: np.str_("p" if pos else "n")), object),
+        ["n", "p"],
+    ),
     "not ASCII": (lambda: as_labels(lambda pos: "süß" if pos else "😡"), ["süß", "😡"]),
     "empty str": (lambda: as_labels(lambda pos: "pos" if pos else ""), ["", "pos"]),
     "lone surrogate": (lambda: as_labels(lambda pos: "p" if pos else "\ud800"), ["p", "\ud800"]),
@@ -227,6 +257,27 @@ def test_epochs_follow_the_number_of_texts_unless_given() -> None:
     assert TextClassifier.from_preset("lecture").epochs_for(2) == 3
     small = make(epochs=None, batch_size=1).fit(TEXTS, LABELS)
     assert len(small.history_) == 3  # 160 texts one by one
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0 is not between 1 and"),
+        ({"batch_size": "a"}, "batch_size='a' is not a whole number"),
+        ({"epochs": "a"}, "epochs='a' is not a whole number"),
+        ({"random_state": -1}, "random_state=-1 is not between 0 and"),
+    ],
+)
+def test_epochs_of_bad_options_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TextClassifier(**changed).epochs_for(100)
+
+
+@pytest.mark.parametrize("texts", [-3, 2.0, "3", None])
+def test_a_split_of_no_number_of_texts_is_refused(texts: Any) -> None:
+    for use in (TextClassifier().split, TextClassifier().epochs_for):
+        with pytest.raises(ConfigError, match="texts="):
+            use(texts)
 
 
 def test_without_validation(tmp_path: Path) -> None:
@@ -318,8 +369,16 @@ def test_it_trains_on_unusual_texts(tmp_path: Path) -> None:
 # --- what is refused ---------------------------------------------------------------------------
 
 BAD_FITS: dict[str, tuple[Any, Any, str]] = {
-    "one str": ("a film", ["pos"], "texts is one str; give a list of texts, even for a single one"),
-    "labels as one str": (["a", "b"], "ab", "labels is one str; give a list with one label for"),
+    "one str": (
+        "a film",
+        ["pos"],
+        r"texts is a str \('a film'\); give a list of str, even for a single",
+    ),
+    "labels as one str": (
+        ["a", "b"],
+        "ab",
+        r"labels is a str \('ab'\); give a list with one label for",
+    ),
     "more texts": (["a", "b", "c"], [0, 1], "3 texts have 2 labels; give one label for each text"),
     "more labels": (["a"], [0, 1], "1 texts have 2 labels"),
     "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
@@ -353,6 +412,10 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
         [0, 1],
         r"texts is a ndarray of shape \[2, 1\]",
     ),
+    "bytes for texts": (b"abc", [0, 1, 0], r"texts is a bytes \(b'abc'\); give a list of str"),
+    "bytes for labels": (["a", "b"], b"ab", r"labels is a bytes \(b'ab'\); give a list with one"),
+    "a set of texts": ({"a", "b"}, [0, 1], "texts is a set, whose order is another in every proc"),
+    "a frozenset of labels": (["a", "b"], frozenset([0, 1]), "labels is a frozenset, whose order"),
     "no dimension": (np.array("a"), [0], r"texts is a ndarray of shape \[\]"),
     "texts as a dict": ({"a": 0, "b": 1}, [0, 1], "texts is a dict; give one column of it"),
     "labels as a dict": (["a", "b"], {0: "a", 1: "b"}, "labels is a dict; give one column of it"),
@@ -398,6 +461,9 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "random_state": ({"random_state": -1}, "random_state=-1 is not between 0 and|seed=-1"),
     "no random_state": ({"random_state": None}, "random_state=None is not a whole|seed=None"),
     "threads": ({"threads": 0}, "threads=0 is not between 1 and 256"),
+    "an array as cell": ({"cell": np.array(["gru", "lstm"])}, "cell=array.* is not one of gru,"),
+    "an array as precision": ({"precision": np.zeros(2)}, "precision=array.* is not one of auto,"),
+    "complex fraction": ({"validation_fraction": np.complex64(0.5)}, "is not a number"),
     "threads as text": ({"threads": "2"}, "threads='2' is not a whole number"),
 }
 
@@ -435,7 +501,7 @@ def test_unknown_labels_are_refused_in_evaluation(fitted: TextClassifier) -> Non
         fitted.score(["a film", "it"], ["neg", "so-so"])
     with pytest.raises(DataError, match="2 texts have 1 labels"):
         fitted.evaluate(["a film", "it"], ["neg"])
-    with pytest.raises(DataError, match="texts is one str"):
+    with pytest.raises(DataError, match="texts is a str"):
         fitted.predict("a film")
     with pytest.raises(DataError, match="text 0 is a int"):
         fitted.predict_proba([7])  # type: ignore[list-item]
@@ -521,6 +587,8 @@ def test_presets() -> None:
     assert (overridden.masked, overridden.hidden_size) == (True, 5)
     with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):
         TextClassifier.from_preset("lectur")
+    with pytest.raises(ConfigError, match=r"preset=\['x'\] is not one of lecture, default"):
+        TextClassifier.from_preset(["x"])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="parameter='size' is not one of"):
         TextClassifier.from_preset("lecture", size=3)
 
@@ -529,6 +597,8 @@ def test_repr_shows_what_is_not_the_default() -> None:
     assert repr(TextClassifier()) == "TextClassifier()"
     shown = repr(TextClassifier(cell="lstm", learning_rate=0.01))
     assert shown == "TextClassifier(cell='lstm', learning_rate=0.01)"
+    odd: Any = np.array([1, 2])  # refused when it is used, and until then shown
+    assert repr(TextClassifier(epochs=odd)) == "TextClassifier(epochs=array([1, 2]))"
 
 
 def test_threads_are_used_and_change_no_bit(tmp_path: Path, fitted: TextClassifier) -> None:
@@ -574,6 +644,67 @@ def test_threads_are_the_classifier_s_own(
     assert set(used) == {2}
 
 
+def test_threads_of_several_classifiers_at_once(
+    fitted: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first to come is the first to go: each used to put back what it had found."""
+    arrived = {threads: threading.Event() for threads in (3, 4, 5)}
+    leave = {threads: threading.Event() for threads in (3, 4, 5)}
+    predict_logits = TextModel.predict_logits
+
+    def waiting(model: TextModel, texts: Any) -> Any:
+        threads = ops.threads()
+        arrived[threads].set()
+        assert leave[threads].wait(30)
+        return predict_logits(model, texts)
+
+    monkeypatch.setattr(TextModel, "predict_logits", waiting)
+    ops.set_threads(2)
+    callers = {}
+    for threads in (3, 4, 5):
+        classifier = copy.copy(fitted).set_params(threads=threads)
+        callers[threads] = threading.Thread(target=classifier.predict, args=(HELD_OUT,))
+        callers[threads].start()
+        assert arrived[threads].wait(30)
+    found = []
+    for threads in (3, 5, 4):
+        leave[threads].set()
+        callers[threads].join(30)
+        found.append(ops.threads())
+    assert found == [5, 4, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_has_no_other_threads_classifiers(fitted: TextClassifier) -> None:
+    ops.set_threads(2)
+    inside, done = threading.Event(), threading.Event()
+
+    def texts() -> Iterator[str]:
+        inside.set()
+        assert done.wait(30)
+        yield "a film"
+
+    other = copy.copy(fitted).set_params(threads=3)
+    caller = threading.Thread(target=other.predict, args=(texts(),))
+    caller.start()
+    assert inside.wait(30)
+    child = os.fork()
+    if not child:
+        try:
+            found = [ops.threads()]
+            copy.copy(fitted).set_params(threads=4).predict(HELD_OUT)
+            found.append(ops.threads())
+            os._exit(0 if found == [2, 2] else 1)
+        finally:
+            os._exit(2)
+    assert ops.threads() == 3
+    done.set()
+    caller.join(30)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ops.threads() == 2
+
+
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
 def test_it_pickles_fitted_and_not(fitted: TextClassifier, protocol: int) -> None:
     plain = pickle.loads(pickle.dumps(make(cell="rnn"), protocol))  # noqa: S301
@@ -588,7 +719,7 @@ def test_it_pickles_fitted_and_not(fitted: TextClassifier, protocol: int) -> Non
 def test_a_deep_copy_is_its_own(fitted: TextClassifier) -> None:
     expected = fitted.predict_proba(HELD_OUT)
     copied = copy.deepcopy(fitted)
-    copied.model_.parameters["output.bias"] += 1
+    copied.model_.parameters["output.bias"][...] += 1
     assert (copied.predict_proba(HELD_OUT) != expected).all()  # the layers share its arrays
     np.testing.assert_array_equal(fitted.predict_proba(HELD_OUT), expected)
 
@@ -640,6 +771,32 @@ def test_saving_is_deterministic(saved: Path, fitted: TextClassifier, tmp_path: 
     assert digest == storage.file_sha256(saved)
     assert TextClassifier.load(saved).save(tmp_path / "third") == digest
     assert make().fit(TEXTS, LABELS).save(tmp_path / "fourth") == digest
+
+
+def test_what_is_set_after_the_fit_is_not_in_the_file(saved: Path, tmp_path: Path) -> None:
+    later: dict[str, Any] = {"cell": "lstm", "hidden_size": "many", "learning_rate": object()}
+    for classifier in (make().fit(TEXTS, LABELS), TextClassifier.load(saved)):
+        classifier.set_params(**later, random_state=7, threads=3)
+        assert pickle.loads(pickle.dumps(classifier.training_)) == classifier.training_  # noqa: S301
+        classifier.save(tmp_path / "later")
+        assert (tmp_path / "later").read_bytes() == saved.read_bytes()
+    classifier = make(epochs=1).fit(TEXTS, LABELS)
+    classifier.set_params(learning_rate=1, epochs=np.int64(2)).fit(TEXTS, LABELS)
+    assert classifier.training_["learning_rate"] == 1.0
+    classifier.save(tmp_path / "again")
+    assert TextClassifier.load(tmp_path / "again").epochs == 2
+
+
+def test_a_model_file_says_nothing_of_threads(saved: Path, tmp_path: Path) -> None:
+    expected = saved.read_bytes()
+    tensors, header = storage.read_tensors(saved)
+    assert "threads" not in header["training"]
+    header["training"]["threads"] = 3
+    storage.write_tensors(saved, tensors, header)
+    loaded = TextClassifier.load(saved)
+    assert loaded.threads is None
+    loaded.save(tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == expected
 
 
 def test_a_loaded_model_can_be_fitted_again(saved: Path, fitted: TextClassifier) -> None:
@@ -700,6 +857,7 @@ HEADER_EDITS: dict[str, Callable[[Header], None]] = {
     "an unknown tokenizer": put("tokenizer", "words"),
     "three classes": put("classes", ["a", "b", "c"]),
     "one class": put("classes", ["a"]),
+    "classes that are not sorted": put("classes", ["pos", "neg"]),
     "equal classes": put("classes", ["a", "a"]),
     "classes of two types": put("classes", ["a", 1]),
     "classes of another type": put("classes", [0, 1]),
@@ -709,6 +867,8 @@ HEADER_EDITS: dict[str, Callable[[Header], None]] = {
     "an unknown label type": put("label_type", "bytes"),
     "a list as label type": put("label_type", ["str"]),
     "history as a number": put("history", 3),
+    "history as an object": put("history", {}),
+    "history as a str": put("history", ""),
     "history of numbers": put("history", [3]),
     "history with seconds": put("history", [{"seconds": 1}]),
     "history without losses": put("history", [{"epoch": 1}]),
@@ -886,16 +1046,33 @@ def test_an_unknown_quantisation_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-def test_weights_that_are_not_finite_are_not_quantised(
-    saved: Path, fitted: TextClassifier, tmp_path: Path
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["recurrent.kernel", "output.bias"])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    saved: Path, tmp_path: Path, name: str, value: float
 ) -> None:
-    tensors, header = storage.read_tensors(saved)
-    tensors["recurrent.kernel"][2, 3] = np.nan
-    storage.write_tensors(saved, tensors, header)
     broken = TextClassifier.load(saved)
-    with pytest.raises(ShapeError, match=r"recurrent\.kernel has weights that are not finite"):
-        broken.save(tmp_path / "model", quantize="int8")
-    assert not (tmp_path / "model").exists()
+    broken.model_.parameters[name][..., -1] = value
+    for quantize in (None, "int8"):
+        with pytest.raises(ShapeError, match=f"{name} has weights that are not finite; train"):
+            broken.save(tmp_path / "model", quantize=quantize)
+        assert not (tmp_path / "model").exists()
+    tensors, header = storage.read_tensors(saved)
+    tensors[name][..., -1] = value
+    storage.write_tensors(saved, tensors, header)
+    with pytest.raises(ModelFileError, match=f"{name} has weights that are not finite"):
+        TextClassifier.load(saved)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_info_tells_a_quantised_model_s_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    classifier = make(epochs=1, precision=precision).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "model", quantize="int8")
+    assert main(["info", str(tmp_path / "model")]) == 0
+    told = f"quantised   int8, after the epochs below; computed in {precision}"
+    assert told in capsys.readouterr().out.splitlines()
 
 
 def put_tensor(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -486,6 +487,49 @@ def test_little_memory_for_words_changes_no_prediction(isa: str, memory: int) ->
     )
     for _ in range(2):
         np.testing.assert_array_equal(scorer.score(texts), model.predict_logits(texts))
+
+
+def test_freezing_leaves_the_caller_s_arrays_alone() -> None:
+    """Nor can they, or views of the model's own taken before, change what it predicts."""
+    texts = make_texts(30)
+    for name in small().parameter_shapes():
+        given = {k: v.copy() for k, v in TextModel.initialize(small(), 0).parameters.items()}
+        base = np.stack([given[name]] * 2)
+        given[name] = base[1]
+        model = TextModel(small(), given)
+        view = model.parameters[name][...]
+        model.freeze()
+        expected = model.predict_logits(texts)
+        assert all(value.flags.writeable for value in given.values())
+        base += 1
+        view += 1
+        np.testing.assert_array_equal(model.predict_logits(texts), expected)
+        logits, _ = model(batch := model.pack(texts, range(30)))
+        np.testing.assert_array_equal(logits, expected[batch.rows])
+
+
+def test_no_array_of_a_model_can_be_replaced() -> None:
+    """Saving would write another than predictions read."""
+    model = TextModel.initialize(small(), 0)
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            model.parameters["output.bias"] = np.ones(1, np.float32)  # type: ignore[index]
+        with pytest.raises(AttributeError):
+            model.parameters = {}  # type: ignore[misc]
+        model.freeze()
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    again.parameters["output.bias"][...] += 1
+    assert again.parameters["output.bias"] == model.parameters["output.bias"] + 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_found(value: float) -> None:
+    for name in small().parameter_shapes():
+        model = TextModel.initialize(small(), 0)
+        model.check_finite()
+        model.parameters[name].reshape(-1)[-1] = value
+        with pytest.raises(ShapeError, match=f"{name} has weights that are not finite"):
+            model.check_finite()
 
 
 def test_an_id_outside_the_vocabulary_is_refused() -> None:

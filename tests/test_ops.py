@@ -570,12 +570,14 @@ def losses_like_keras(run: KerasRun, losses: int) -> tuple[list[float], dict[str
         adam.step(gradients)
         found.append(loss)
     adam.finish()
-    return found, model.parameters
+    return found, dict(model.parameters)
 
 
 @pytest.mark.parametrize("run", KERAS_RUNS, ids=[f"{run.kind}-{run.name}" for run in KERAS_RUNS])
 @pytest.mark.usefixtures("restored_threads")
-def test_fifty_adam_steps_give_keras_s_losses_with_summed_embedding_gradients(isa: str, run: KerasRun) -> None:
+def test_fifty_adam_steps_give_keras_s_losses_with_summed_embedding_gradients(
+    isa: str, run: KerasRun
+) -> None:
     ops.set_threads(1)  # the batches are so small that more would only wait for each other
     losses, parameters = losses_like_keras(run, 50)
     assert len(run.losses) == 50

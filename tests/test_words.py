@@ -122,16 +122,16 @@ def test_words_that_differ_in_one_byte_are_different(length: int) -> None:
     words = list(dict.fromkeys([base, base[:-1] or "q", base + "x", base + "\0", *others]))
     vocabulary = Vocabulary(tuple(words))
     ids = list(range(FIRST_WORD_ID, FIRST_WORD_ID + len(words)))
-    assert list(vocabulary.ids_of(words)) == ids
+    assert list(map(vocabulary.id_of, words)) == ids
     assert encoded_ids(words, vocabulary, 1) == [[id_] for id_ in ids]
     known, unknown = Vocabulary(tuple(words[::2])), words[1::2]
-    assert set(known.ids_of(unknown)) <= {UNKNOWN_ID}
+    assert set(map(known.id_of, unknown)) <= {UNKNOWN_ID}
 
 
 def test_a_table_that_grows_keeps_its_words() -> None:
     words = [f"{prefix}{i:x}" for i in range(20_000) for prefix in ("", "longerprefix")]
     vocabulary = Vocabulary(tuple(words))
-    assert list(vocabulary.ids_of(words)) == list(range(4, 4 + len(words)))
+    assert list(map(vocabulary.id_of, words)) == list(range(4, 4 + len(words)))
     joined = " ".join(words)
     counted = Tokenizer.fit([joined, joined], 10**9)
     assert counted.vocabulary == vocabulary
@@ -139,7 +139,8 @@ def test_a_table_that_grows_keeps_its_words() -> None:
 
 def test_the_id_of_a_word_that_no_text_can_have() -> None:
     vocabulary = Vocabulary(("Upper", "two words", "é", "\ud800"))
-    assert list(vocabulary.ids_of([*vocabulary.words, "", "upper", "\n"])) == [4, 5, 6, 7, 2, 2, 2]
+    words = [*vocabulary.words, "", "upper", "\n"]
+    assert list(map(vocabulary.id_of, words)) == [4, 5, 6, 7, 2, 2, 2]
     assert Vocabulary(()).id_of("") == UNKNOWN_ID
 
 

@@ -9,10 +9,13 @@ import inspect
 import math
 import os
 import reprlib
+import sys
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from tidegate.errors import (
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel, check_whole
-from tidegate.text import Tokenizer, Vocabulary
+from tidegate.text import Tokenizer, Vocabulary, check_column, check_texts
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -54,6 +57,50 @@ QUANTIZATIONS = ("int8",)
 _LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
 
 
+class _AskedThreads:
+    """The process's number of threads, while classifiers compute that ask for one of their own.
+
+    They may do so at once, in several Python threads, and end in any order. The latest that still
+    computes has its number, and after the last one holds what held before the first.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._end_in_child)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[object, int] = {}  # in the order in which they came
+        self._before = 0
+
+    def _end_in_child(self) -> None:
+        """The classifiers that computed in other threads are not in a child process."""
+        before = self._before if self._asked else None
+        self._forget()
+        if before is not None:
+            ops.set_threads(before)
+
+    @contextmanager
+    def lent(self, count: int) -> Iterator[None]:
+        """While it lasts, computing is done on ``count`` threads, unless another asks later."""
+        key = object()
+        with self._lock:
+            if not self._asked:
+                self._before = ops.threads()
+            ops.set_threads(count)
+            self._asked[key] = count
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._asked[key]
+                ops.set_threads(next(reversed(self._asked.values()), self._before))
+
+
+_asked_threads = _AskedThreads()
+
+
 class TextClassifier:
     """A gated recurrent classifier of texts.
 
@@ -68,12 +115,14 @@ class TextClassifier:
     machine give the same model, bit for bit, on any number of threads. threads: how many this
     classifier computes on, None for the number of the process, which TIDEGATE_THREADS or
     ``ops.set_threads`` says and else is one for each core. All classifiers of a process share one
-    pool: its number is changed while this one computes, and put back afterwards. precision: of
+    pool: its number is changed while this one computes, and put back when no classifier with a
+    number of its own computes any more. precision: of
     the recurrent layer's matrix products, "auto", "float32" or "bfloat16" (see
     ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
-    are not stored in model files), tokenizer_ and model_.
+    are not stored in model files), tokenizer_, model_ and training_ (the arguments above as the
+    model was trained with them, which ``save`` writes whatever was set since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
@@ -118,7 +167,7 @@ class TextClassifier:
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
         """A classifier with a preset's values: "lecture" or "default"; overrides win."""
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise unknown_choice("preset", name, PRESETS)
         classifier = cls(**PRESETS[name])
         return classifier.set_params(**overrides)
@@ -161,7 +210,7 @@ class TextClassifier:
         changed = ", ".join(
             f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if value is not defaults[name].default and value != defaults[name].default
+            if repr(value) != repr(defaults[name].default)  # an array's != would be an array
         )
         return f"TextClassifier({changed})"
 
@@ -207,6 +256,7 @@ class TextClassifier:
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
     ) -> Generator[StepResult | EpochResult, None, None]:
+        training = self._training()
         listed = _listed_texts(texts)
         classes, targets = _encode_labels(labels, len(listed))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
@@ -221,7 +271,7 @@ class TextClassifier:
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
         precision = ops.choose_precision(self.precision)
-        header = self._header(config, precision, classes, tokenizer, [])
+        header = _header(config, training, precision, classes, tokenizer, [])
         tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
         storage.check_size(
             tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
@@ -247,21 +297,27 @@ class TextClassifier:
         self.tokenizer_ = tokenizer
         self.model_ = model
         self.history_ = history
+        self.training_ = training
 
     def check(self) -> None:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
         self._model_config(classes=2)
-        check_whole("random_state", self.random_state, 0, 2**63 - 1)
-        self._train_config(epochs=1 if self.epochs is None else self.epochs)
         self.split(0)
+        self._train_config(epochs=1 if self.epochs is None else self.epochs)
+        if not isinstance(self.precision, str):
+            raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
         ops.choose_precision(self.precision)
         if self.threads is not None:
             check_whole("threads", self.threads, 1, ops.MAX_THREADS)
 
     def split(self, texts: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Which of ``texts`` rows train and which validate: the last share of a shuffle."""
+        check_whole("texts", texts, 0, sys.maxsize)
+        check_whole("random_state", self.random_state, 0, 2**63 - 1)
         fraction = self.validation_fraction
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float, np.number)):
+        if isinstance(fraction, bool) or not isinstance(
+            fraction, (int, float, np.integer, np.floating)
+        ):
             raise ConfigError(f"validation_fraction={fraction!r} is not a number")
         if not 0.0 <= fraction < 1.0:
             raise ConfigError(
@@ -286,9 +342,11 @@ class TextClassifier:
 
     def epochs_for(self, texts: int) -> int:
         """How many epochs ``fit`` trains on this many texts, validation texts included."""
+        training, _ = self.split(texts)
+        config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
         if self.epochs is not None:
-            return self.epochs
-        steps = max(1, -(-len(self.split(texts)[0]) // self.batch_size))
+            return config.epochs
+        steps = -(-len(training) // config.batch_size) or 1
         fewest, most = _AUTO_EPOCHS
         return min(max(-(-_AUTO_STEPS // steps), fewest), most)
 
@@ -308,12 +366,8 @@ class TextClassifier:
             yield
             return
         check_whole("threads", self.threads, 1, ops.MAX_THREADS)
-        before = ops.threads()
-        ops.set_threads(int(self.threads))
-        try:
+        with _asked_threads.lent(int(self.threads)):
             yield
-        finally:
-            ops.set_threads(before)
 
     # --- prediction
 
@@ -378,48 +432,33 @@ class TextClassifier:
         quantize: None keeps the weights as they are; "int8" makes the file about a quarter as
         large and its weights a little less exact. This classifier keeps its own; the file's are
         those that ``load`` gives, in float32 again, and predictions take as long as ever. A
-        loaded model that is saved with "int8" once more gives the same bits.
+        loaded model that is saved with "int8" once more gives the same bits. ShapeError for
+        weights that are not finite.
         """
         model = self._fitted()
         check_quantize(quantize)
+        model.check_finite()
         vocabulary = np.frombuffer(self.tokenizer_.vocabulary.to_bytes(), np.uint8)
         weights = model.parameters if quantize is None else int8.quantize(model.parameters)
         tensors: dict[str, npt.NDArray[Any]] = {**weights, "vocabulary": vocabulary}
         history = [asdict(result) for result in self.history_]
         for result in history:
             del result["seconds"]  # all that differs between two runs of the same job
-        header = self._header(
-            model.config, model.precision, self.classes_, self.tokenizer_, history
+        header = _header(
+            model.config, self.training_, model.precision, self.classes_, self.tokenizer_, history
         )
         if quantize is not None:
             header["quantization"] = quantize
         return storage.write_tensors(Path(path), tensors, header, replace=replace)
 
-    def _header(
-        self,
-        config: ModelConfig,
-        precision: ops.Precision,
-        classes: npt.NDArray[Any],
-        tokenizer: Tokenizer,
-        history: list[dict[str, Any]],
-    ) -> dict[str, Any]:
-        """What the model file says besides the tensors."""
+    def _training(self) -> dict[str, Any]:
+        """The arguments as a model file tells them, which have been checked."""
         params = self.get_params()
         del params["threads"]
         for name in ("learning_rate", "clip_norm", "validation_fraction"):
             if params[name] is not None:
                 params[name] = float(params[name])  # 1 and 1.0 are the same job
-        return {
-            "kind": "model",
-            "tidegate": tidegate.__version__,
-            "config": config.to_json(),
-            "training": {name: _json_value(value) for name, value in params.items()},
-            "classes": classes.tolist(),
-            "label_type": _LABEL_TYPES[classes.dtype.kind],
-            "tokenizer": tokenizer.kind,
-            "precision": precision,
-            "history": history,
-        }
+        return {name: _plain(value) for name, value in params.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
@@ -449,8 +488,10 @@ class TextClassifier:
             )
         try:
             config = ModelConfig.from_json(header["config"])
+            training = {k: v for k, v in header["training"].items() if k != "threads"}
             names = cls._parameter_names()
-            classifier = cls(**{k: v for k, v in header["training"].items() if k in names})
+            classifier = cls(**{k: v for k, v in training.items() if k in names})
+            classifier.training_ = training
             classifier.classes_ = _stored_classes(header["classes"], header["label_type"])
             if len(classifier.classes_) != config.classes:
                 raise DataError(f"{len(classifier.classes_)} labels for {config.classes} classes")
@@ -463,6 +504,9 @@ class TextClassifier:
             if quantized:
                 tensors = int8.dequantize(tensors, config.parameter_shapes())
             classifier.model_ = TextModel(config, tensors, header["precision"])
+            classifier.model_.check_finite()
+            if not isinstance(header["history"], list):
+                raise DataError("the history is no list")
             classifier.history_ = [
                 EpochResult.from_json({"seconds": math.nan, **result})
                 for result in header["history"]
@@ -474,40 +518,48 @@ class TextClassifier:
         return classifier
 
 
+def _header(
+    config: ModelConfig,
+    training: dict[str, Any],
+    precision: ops.Precision,
+    classes: npt.NDArray[Any],
+    tokenizer: Tokenizer,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the model file says besides the tensors."""
+    return {
+        "kind": "model",
+        "tidegate": tidegate.__version__,
+        "config": config.to_json(),
+        "training": training,
+        "classes": classes.tolist(),
+        "label_type": _LABEL_TYPES[classes.dtype.kind],
+        "tokenizer": tokenizer.kind,
+        "precision": precision,
+        "history": history,
+    }
+
+
 def check_quantize(quantize: str | None) -> None:
     """ConfigError unless it is None or one of QUANTIZATIONS."""
-    if quantize is not None and quantize not in QUANTIZATIONS:
+    if quantize is None:
+        return
+    if not isinstance(quantize, str) or quantize not in QUANTIZATIONS:
         raise unknown_choice("quantize", quantize, QUANTIZATIONS)
 
 
 def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
-    if isinstance(texts, str):
-        raise DataError("texts is one str; give a list of texts, even for a single one")
-    if not isinstance(texts, Iterable):
-        raise DataError(f"texts is {texts!r}; give a list of texts")
-    _check_column("texts", texts)
+    check_texts(texts)
     return texts if isinstance(texts, list) else list(texts)
-
-
-def _check_column(name: str, values: Iterable[Any]) -> None:
-    """DataError for a table or dict: what it iterates over is not its values."""
-    shape = getattr(values, "shape", None)
-    if isinstance(values, Mapping) or (isinstance(shape, tuple) and len(shape) != 1):
-        size = "" if shape is None else f" of shape {list(shape)}"
-        raise DataError(f"{name} is a {type(values).__name__}{size}; give one column of it")
 
 
 def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
     """Labels as an array of str, int, bool or float; DataError for anything else."""
-    if isinstance(labels, str):
-        raise DataError("labels is one str; give a list with one label for each text")
-    if not isinstance(labels, Iterable):
-        raise DataError(f"labels is {labels!r}; give a list with one label for each text")
-    _check_column("labels", labels)
+    check_column("labels", labels, "give a list with one label for each text")
     listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(listed) != texts:
         raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
-    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
+    listed = [_plain(label) for label in listed]
     types = {type(label) for label in listed}
     for i, label in enumerate(listed):
         if type(label) not in (str, int, bool, float):
@@ -543,8 +595,18 @@ def _encode_labels(
     return classes, targets.reshape(-1).astype(np.int32)
 
 
-def _json_value(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(value: Any) -> Any:
+    """NumPy's scalars and subclasses of str, int and float, as enums are, as Python's own."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    # By the base's own methods: an enum's str() is its name.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return value
 
 
 def _stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
@@ -552,6 +614,6 @@ def _stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
     wanted = types[label_type]
     if not isinstance(stored, list) or any(type(label) is not wanted for label in stored):
         raise DataError(f"the labels are not all {label_type}")
-    if len(set(stored)) != len(stored):
-        raise DataError("the labels are not distinct")
+    if not all(label < following for label, following in pairwise(stored)):
+        raise DataError("the labels are not sorted and distinct")
     return _label_array(stored, len(stored))

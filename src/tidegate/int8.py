@@ -74,8 +74,8 @@ def _quantize(name: str, weight: Float32) -> tuple[npt.NDArray[np.int8], Float32
     largest = np.maximum(weight.max(axis, initial=0.0), -weight.min(axis, initial=0.0))
     if not np.isfinite(largest).all():
         raise ShapeError(
-            f"{name} has weights that are not finite, which int8 can't hold; save the model "
-            "without quantize"
+            f"{name} has weights that are not finite, which int8 can't hold; train again with a "
+            "lower learning_rate or a clip_norm"
         )
     scale = _round_up(largest.astype(np.float64) / MOST).clip(SMALLEST_SCALE, LARGEST_SCALE)
     spread = np.expand_dims(scale, axis)

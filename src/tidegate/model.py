@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,9 @@ class ModelConfig:
     masked: bool = False
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
+        if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise unknown_choice("cell", self.cell, CELLS)
-        if self.reset not in RESETS:
+        if not isinstance(self.reset, str) or self.reset not in RESETS:
             raise unknown_choice("reset", self.reset, RESETS)
         if not isinstance(self.masked, bool):
             raise ConfigError(f"masked={self.masked!r} is neither True nor False")
@@ -115,10 +116,10 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
 class TextModel:
     """Logits from packed batches.
 
-    ``parameters`` maps names to float32 arrays, which the layers share: changing one in place
-    changes the model. Their layout is Keras's (inputs first, gates side by side), with the
-    update gate in the lecture's sense: the share of the new. precision: of the recurrent layer's
-    matrix products, one of ``ops.PRECISIONS``.
+    It computes with the given float32 arrays themselves if they are contiguous, until ``freeze``
+    makes its own. Their layout is Keras's (inputs first, gates side by side), with the update gate
+    in the lecture's sense: the share of the new. precision: of the recurrent layer's matrix
+    products, one of ``ops.PRECISIONS``.
     """
 
     def __init__(
@@ -142,8 +143,12 @@ class TextModel:
                     f"{name} is {array.dtype} {list(array.shape)}; the config needs float32 "
                     f"{list(shape)}"
                 )
-        self.parameters = {name: np.ascontiguousarray(parameters[name]) for name in shapes}
-        p = self.parameters
+        self._use({name: np.ascontiguousarray(parameters[name]) for name in shapes})
+        self._scorer: ops.Scorer | None = None
+
+    def _use(self, p: dict[str, Float32]) -> None:
+        """Make layers of these arrays."""
+        self._parameters = MappingProxyType(p)
         self._weights = ops.RecurrentWeights(
             p["recurrent.kernel"],
             p["recurrent.recurrent_kernel"],
@@ -152,11 +157,18 @@ class TextModel:
         )
         self._chain = Chain(
             Embedding(p["embedding.weight"]),
-            Recurrent(config.kind, self._weights, precision=precision),
+            Recurrent(self.config.kind, self._weights, precision=self.precision),
             LastState(),
             Linear(p["output.kernel"], p["output.bias"]),
         )
-        self._scorer: ops.Scorer | None = None
+
+    @property
+    def parameters(self) -> Mapping[str, Float32]:
+        """The arrays by name, which the layers share: changing one in place changes the model.
+
+        None can be put in another's place, and once frozen none can be changed.
+        """
+        return self._parameters
 
     @classmethod
     def initialize(
@@ -182,7 +194,7 @@ class TextModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles are made of what defines the model; scratch memory stays behind.
-        return TextModel, (self.config, self.parameters, self.precision)
+        return TextModel, (self.config, dict(self.parameters), self.precision)
 
     def pack(self, texts: TokenizedTexts, rows: npt.ArrayLike) -> PackedBatch:
         """The given rows as a batch for this model."""
@@ -214,14 +226,30 @@ class TextModel:
         return scorer.score(texts)
 
     def freeze(self) -> None:
-        """Make the parameters read-only, and every later prediction faster.
+        """Make every later prediction faster, and the model one that can't be changed.
 
-        What predictions need is then prepared once and kept.
+        What predictions need is then prepared once and kept. ``parameters`` becomes read-only
+        copies: arrays that the model was given, or that were taken from it before, stay
+        writable and are the caller's alone. It is no training's peak of memory, as Adam holds two
+        more numbers for each weight.
         """
         if self._scorer is None:
-            for value in self.parameters.values():
+            # Always copies: NumPy can't tell whether a view would still write to an array.
+            own = {name: value.copy() for name, value in self.parameters.items()}
+            for value in own.values():
                 value.flags.writeable = False
+            self._use(own)
             self._scorer = self._make_scorer()
+
+    def check_finite(self) -> None:
+        """ShapeError if a weight is not a finite number."""
+        for name, value in self.parameters.items():
+            # Not isfinite of all, which would be another array. NaN is the least and the largest.
+            if not (np.isfinite(value.min()) and np.isfinite(value.max())):
+                raise ShapeError(
+                    f"{name} has weights that are not finite; train again with a lower "
+                    "learning_rate or a clip_norm"
+                )
 
     def _make_scorer(self) -> ops.Scorer:
         return ops.Scorer(

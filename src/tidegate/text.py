@@ -16,7 +16,7 @@ import reprlib
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -100,10 +100,6 @@ class Vocabulary:
     def id_of(self, word: str) -> int:
         """The id of ``word``, or UNKNOWN_ID."""
         return self._ids.id_of(word)
-
-    def ids_of(self, words: Iterable[str]) -> Iterator[int]:
-        """The id of each word, UNKNOWN_ID for the unknown ones."""
-        return map(self._ids.id_of, words)
 
     def to_bytes(self) -> bytes:
         """The words in UTF-8, newlines between them. Lone surrogates pass unchanged."""
@@ -209,6 +205,26 @@ class Tokenizer:
         return [START_MARK, *lecture_tokens(text)][-max_length:]
 
 
+def check_texts(texts: object) -> None:
+    """DataError unless it is one column, whose items may be texts."""
+    check_column("texts", texts, "give a list of str, even for a single text")
+
+
+def check_column(name: str, values: object, mend: str) -> None:
+    """DataError for what doesn't iterate over values, or does in an order of no meaning."""
+    if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
+        raise DataError(f"{name} is a {type(values).__name__} ({reprlib.repr(values)}); {mend}")
+    shape = getattr(values, "shape", None)
+    if isinstance(values, Mapping) or (isinstance(shape, tuple) and len(shape) != 1):
+        size = "" if shape is None else f" of shape {list(shape)}"
+        raise DataError(f"{name} is a {type(values).__name__}{size}; give one column of it")
+    if isinstance(values, (set, frozenset)):
+        raise DataError(
+            f"{name} is a {type(values).__name__}, whose order is another in every process; give "
+            "a list"
+        )
+
+
 def _check_max_length(max_length: int) -> None:
     if max_length < 1:
         raise ConfigError(f"max_length={max_length!r} keeps no token; choose at least 1")
@@ -244,11 +260,7 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     """The texts one by one; a DataError names the first that is not a str."""
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-        raise DataError(
-            f"texts is a {type(texts).__name__} ({reprlib.repr(texts)}); "
-            "give a list of str, even for a single text"
-        )
+    check_texts(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             mend = "decode it first" if isinstance(text, bytes) else "drop it or fill it in"

@@ -55,7 +55,11 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     quantized = []
     if facts["quantization"]:
         quantized.append(
-            ("quantised", f"{facts['quantization']}, after the epochs below; computed in float32")
+            (
+                "quantised",
+                f"{facts['quantization']}, after the epochs below; computed in "
+                f"{facts['precision']}",
+            )
         )
     lines = [
         ("model", files.describe(facts["model"], facts["bytes"], facts["sha256"])),
