@@ -166,6 +166,27 @@ def test_a_killed_process_stands_in_nobody_s_way(tmp_path: Path) -> None:
 
 
 @locks
+def test_what_a_killed_writer_left_is_gone_with_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    code = """
+import os, signal, sys
+from pathlib import Path
+from tidegate import atomic
+def pieces():
+    yield b"half"
+    os.kill(os.getpid(), signal.SIGKILL)
+with atomic.locked(Path(sys.argv[1])):
+    atomic.write(Path(sys.argv[1]), pieces())
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert len([name for name in os.listdir(tmp_path) if name.endswith(".tmp")]) == 1
+    with atomic.locked(path):
+        atomic.write(path, [b"whole"])
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@locks
 def test_a_lock_leaves_no_trace_however_it_ends(tmp_path: Path) -> None:
     for error in (KeyboardInterrupt, ValueError):
         with pytest.raises(error), atomic.locked(tmp_path / ("x" * 255)):

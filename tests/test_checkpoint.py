@@ -264,6 +264,53 @@ def test_ctrl_c_says_when_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_bytes() == b"of another run"
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_are_held_if_they_are_handled(tmp_path: Path, name: str) -> None:
+    """As Ctrl-C is, but for the second one: a terminal that closes and its shell both send it."""
+    number = getattr(signal, name)
+    caught: list[int] = []
+
+    def handler(*arguments: Any) -> None:
+        caught.append(arguments[0])
+
+    before = signal.signal(number, handler)
+    try:
+        running = begin(tmp_path / "checkpoint", checkpoint_seconds=1e9)[1]
+        next(running)
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        with pytest.raises(TrainingInterrupted, match="stopped in epoch 1 after step 2") as stop:
+            list(running)
+        assert stop.value.signal_number == number
+        assert signal.getsignal(number) is handler
+        assert caught == []
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_full_disk_says_what_the_checkpoint_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint"
+    write = storage.write_tensors
+
+    def full(*arguments: Any, **options: Any) -> str:
+        raise OutputError("can't write 'checkpoint': No space left on device; free some space")
+
+    running = begin(path)[1]
+    monkeypatch.setattr(storage, "write_tensors", full)
+    with pytest.raises(OutputError, match="free some space; nothing was kept of this run"):
+        next(running)
+    monkeypatch.setattr(storage, "write_tensors", write)
+    running = begin(path)[1]
+    next(running)
+    monkeypatch.setattr(storage, "write_tensors", full)
+    told = r"checkpoint keeps the run as it was in epoch 1 after step 1: go on with --resume"
+    with pytest.raises(OutputError, match=f"free some space; .*{told}"):
+        next(running)
+
+
 def test_who_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path, whole: tuple[str, Events]) -> None:
     """As a shell's background jobs do."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

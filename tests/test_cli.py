@@ -25,7 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import TextClassifier, __version__, data, storage
-from tidegate.cli import lines, main, progress, terminal
+from tidegate.cli import main, progress, terminal
+from tidegate.data import lines
 from tidegate.errors import DataError
 from tidegate.training import StepResult
 
@@ -217,7 +218,12 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     assert printed[0] == f"data: {report['source']['origin']}"
     assert [report["source"][part] for part in ("train", "validation", "test")] == [48, 12, 0]
     assert report["config"]["hidden_size"] == 16
+    # What really ran, and not what the options left open.
     assert report["config"]["epochs"] == 2
+    config = TextClassifier.load(folder / "new.safetensors").model_.config
+    assert report["config"]["vocabulary_size"] == config.vocabulary_size < 60
+    assert report["config"]["precision"] == "float32"
+    assert report["config"]["threads"] == 1
     assert report["config"]["random_state"] == 3
     assert report["machine"]["threads"] == 1
     assert report["machine"]["precision"] == "float32"
@@ -349,22 +355,35 @@ def train_here(*arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "needles"),
     [
-        (train_here("--epochs", "0"), ["epochs=0", "between 1 and"]),
-        (train_here("--hidden-size", "-4"), ["hidden_size=-4"]),
-        (train_here("--embedding-size", "0"), ["embedding_size=0"]),
-        (train_here("--vocabulary-size", "-1"), ["vocabulary_size=-1"]),
-        (train_here("--max-length", "0"), ["max_length=0"]),
-        (train_here("--batch-size", "-8"), ["batch_size=-8"]),
-        (train_here("--threads", "0"), ["threads=0"]),
-        (train_here("--learning-rate", "-0.5"), ["learning_rate=-0.5"]),
-        (train_here("--clip-norm", "-1"), ["clip_norm=-1"]),
-        (train_here("--validation", "1.5"), ["validation", "1.5"]),
+        (train_here("--epochs", "0"), ["--epochs=0", "between 1 and"]),
+        (train_here("--hidden-size", "-4"), ["--hidden-size=-4"]),
+        (train_here("--embedding-size", "0"), ["--embedding-size=0"]),
+        (train_here("--vocabulary-size", "-1"), ["--vocabulary-size=-1"]),
+        (train_here("--max-length", "0"), ["--max-length=0"]),
+        (train_here("--batch-size", "-8"), ["--batch-size=-8"]),
+        (train_here("--threads", "0"), ["--threads=0"]),
+        (train_here("--learning-rate", "-0.5"), ["--learning-rate=-0.5"]),
+        (train_here("--clip-norm", "-1"), ["--clip-norm=-1"]),
+        (train_here("--validation", "1.5"), ["--validation=1.5"]),
         (train_here("--cell", "gruu"), ["cell", "'gruu'", "lstm", "did you mean 'gru'"]),
         (train_here("--reset", "befor"), ["reset", "'befor'", "did you mean 'before'"]),
-        (train_here("--quantize", "int9"), ["quantize='int9'", "did you mean 'int8'"]),
+        (train_here("--quantize", "int9"), ["--quantize='int9'", "did you mean 'int8'"]),
         (train_here("--preset", "lectur"), ["'lectur'", "did you mean 'lecture'"]),
         (train_here("--text-column", "words"), ["'words'", "'text'"]),
-        (train_here("--data", "x.tar.gz"), ["'x.tar.gz'"]),
+        (train_here("--data", "x.tar.gz"), ["--data='x.tar.gz'"]),
+        (train_here("--seed", "-1"), ["--seed=-1"]),
+        (train_here("--seed", "\u0663"), ["'--seed'", "is not a whole number"]),
+        (train_here("--seed", "1_0"), ["'--seed'", "'1_0' is not a whole number"]),
+        (train_here("--learning-rate", "1_0"), ["'--learning-rate'", "'1_0' is not a number"]),
+        (
+            train_here("--force", "--output", "/dev/null"),
+            ["Not a regular file; choose an ordinary"],
+        ),
+        (["train", "reviews.csv", "-o", "/dev/null"], ["Not a regular file; choose an ordinary"]),
+        (["train", "semicolons.csv", "-o", "new"], ["one cell with ';' in it: put ',' between"]),
+        (["train", "tabs.csv", "-o", "new"], ["one cell with '\\t' in it: name the file .tsv"]),
+        (["predict", "model.safetensors", "-i", "bars.csv"], ["one cell with '|' in it"]),
+        (["predict", "model.safetensors", "-i", "inf.jsonl"], ["line 2: not JSON (1e999 is too"]),
         (["train", "nowhere.csv", "-o", "new.safetensors"], ["'nowhere.csv'", "imdb"]),
         (["train", "empty.csv", "-o", "new.safetensors"], ["empty.csv", "empty"]),
         (["train", "header.csv", "-o", "new.safetensors"], ["header.csv", "no rows"]),
@@ -425,6 +444,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (folder / "header.csv").write_text("text,label\n")
     (folder / "latin.csv").write_bytes(b"text,label\nun caf\xe9,pos\n")
     (folder / "latin.txt").write_bytes(b"superb\nun caf\xe9\n")
+    (folder / "semicolons.csv").write_text("text;label\ngood, yes;pos\nbad;neg\n")
+    (folder / "tabs.csv").write_text("text\tlabel\ngood\tpos\nbad\tneg\n")
+    (folder / "bars.csv").write_text("text|label\ngood|pos\n")
+    (folder / "inf.jsonl").write_text('{"text": "superb"}\n{"text": "dull", "n": 1e999}\n')
     write_table(folder / "one_class.csv", ["superb", "lovely"], ["pos", "pos"])
     write_table(folder / "other_labels.csv", ["superb", "dull"], ["pos", "meh"])
     before = snapshot(folder)
@@ -676,6 +699,43 @@ def test_lines_of_a_text_file(
     assert [answer["text"] for answer in printed] == texts
     expected = classifier.predict_proba(texts).max(axis=1)
     assert [answer["probability"] for answer in printed] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "needle"),
+    [
+        (b"one\nt\0wo\n", "texts.txt, line 2: a NUL byte"),
+        (b"one\ncaf\xe9\n", "texts.txt, line 2: byte 4 is not UTF-8"),
+        (b"", "texts.txt is empty"),
+        (None, "'texts.txt' does not exist"),
+        (b"\xef\xbb\xbf", ""),
+        (b"superb\r\n\nsuperb\rdull", ""),
+    ],
+    ids=["nul", "latin", "empty", "missing", "mark", "ends"],
+)
+def test_a_text_file_is_read_the_same_way_for_printing_and_for_a_table(
+    content: bytes | None,
+    needle: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    if content is not None:
+        Path("texts.txt").write_bytes(content)
+    command = ["predict", "model.safetensors", "--input", "texts.txt"]
+    said = []
+    for more in (["--json"], ["--output", "o.jsonl"]):
+        status = main([*command, *more])
+        printed = capsys.readouterr()
+        if needle:
+            assert_refused(status, printed.err, needle)
+            said.append(printed.err)
+        else:
+            assert status == 0
+            answers = (printed.out or Path("o.jsonl").read_text()).split("\n")
+            said.append(str([json.loads(line)["text"] for line in answers if line]))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
@@ -1031,7 +1091,7 @@ class Pieces:
 
 @settings(max_examples=200)
 @given(
-    st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8")), max_size=9),
+    st.lists(st.text(st.characters(exclude_characters="\0\n\r", codec="utf-8")), max_size=9),
     st.lists(st.integers(0, 60), max_size=5),
     st.sampled_from(["\n", "\r\n"]),
     st.booleans(),
@@ -1075,5 +1135,7 @@ def test_lines_that_can_not_be_read() -> None:
     stream = Pieces([b"\xef\xbb\xbfone\ntwo\nth", b"r\xe9e\n"])
     with pytest.raises(DataError, match=r"^the pipe, line 3: byte 4 is not UTF-8 \(0xe9\); "):
         list(lines.text_blocks(stream, "the pipe"))
+    with pytest.raises(DataError, match=r"^the pipe, line 2: a NUL byte; .* convert it to UTF-8"):
+        list(lines.text_blocks(Pieces([b"one\nt\0w\0o\0\n"]), "the pipe"))
     with pytest.raises(DataError, match=r"^the pipe is empty"):
         list(lines.text_blocks(Pieces([]), "the pipe"))

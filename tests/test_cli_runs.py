@@ -23,7 +23,7 @@ from test_cli import (
     write_table,
 )
 from tidegate import ops, storage
-from tidegate.cli import main, progress
+from tidegate.cli import files, main, progress
 from tidegate.errors import OutputError
 from tidegate.training import EpochResult
 
@@ -172,6 +172,119 @@ def test_killed_before_the_checkpoint_was_removed_and_then_replaced(
     assert snapshot(folder)["new.safetensors"] == whole
 
 
+@posix
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_training_that_is_asked_to_end_can_go_on(name: str, status: int, folder: Path) -> None:
+    """By docker stop or a terminal that closes; a second signal changes nothing."""
+    write_table(folder / "long.csv", *reviews(800))
+    process = start_training(folder, *SMALL, "--epochs", "200", "-o", "new.safetensors")
+    process.send_signal(getattr(signal, name))
+    process.send_signal(getattr(signal, name))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == status, error
+    assert b"keeps everything: go on with --resume" in error
+    assert set(snapshot(folder)) == {"reviews.csv", "long.csv", CHECKPOINT}
+
+
+@posix
+def test_a_signal_that_is_ignored_stays_ignored(folder: Path) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@posix
+def test_lines_awaited_when_asked_to_end(folder: Path, whole: bytes) -> None:
+    (folder / "m.safetensors").write_bytes(whole)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tidegate", "predict", "m.safetensors"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"superb\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (143, b"tidegate: interrupted by SIGTERM\n")
+
+
+@posix
+def test_a_training_whose_reader_goes_away_says_what_is_kept(folder: Path) -> None:
+    write_table(folder / "long.csv", *reviews(800))
+    process = start_training(folder, *SMALL, "--epochs", "200", "-o", "new.safetensors")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert error.count("\n") == 1
+    assert f"{CHECKPOINT} keeps everything: go on with --resume" in error
+    assert set(snapshot(folder)) == {"reviews.csv", "long.csv", CHECKPOINT}
+
+
+@pytest.mark.parametrize("how", ["disk", "ctrl_c"])
+def test_what_fails_after_the_model_is_saved_can_be_done_again(
+    how: str,
+    folder: Path,
+    whole: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+
+    def fail(*_: object) -> None:
+        if how == "disk":
+            raise OutputError("can't write 'r.json': No space left on device; free some space")
+        signal.raise_signal(signal.SIGINT)
+
+    command = [*NEW, "--report", "r.json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_report", fail)
+        status = main(command)
+    error = capsys.readouterr().err
+    assert status == (2 if how == "disk" else 130)
+    assert error.count("\n") == 1
+    assert "; the model is saved as 'new.safetensors'; the same command with --resume" in error
+    assert snapshot(folder)["new.safetensors"] == whole
+    assert set(snapshot(folder)) == {"reviews.csv", "new.safetensors", CHECKPOINT}
+    assert main([*command, "--resume"]) == 0
+    assert set(snapshot(folder)) == {"reviews.csv", "new.safetensors", "r.json"}
+    assert len(json.loads(Path("r.json").read_text())["epochs"]) == 3
+
+
+def test_resuming_from_what_is_no_checkpoint(
+    folder: Path,
+    whole: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    Path(CHECKPOINT).write_bytes(whole)
+    needles = ("is a model, not a checkpoint; give the checkpoint's path, or begin without",)
+    assert_refused(main([*NEW, "--resume"]), capsys.readouterr().err, *needles)
+    Path(CHECKPOINT).write_bytes(whole[:-9])
+    status = main([*NEW, "--resume"])
+    assert_refused(status, capsys.readouterr().err, "is cut off", "; remove it to start again")
+
+
+def test_long_values_are_shortened(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--seed", "--epochs", "--learning-rate", "--cell", "--text-column"):
+        for value in ("9" * 5_000, "x" * 5_000, "9" * 500):
+            main(["train", "nowhere.csv", option, value])
+            assert len(capsys.readouterr().err) < 500, option
+
+
 def test_resuming_what_has_ended(folder: Path, whole: bytes) -> None:
     assert tidegate(*NEW, folder=folder).returncode == 0
     before = snapshot(folder)
@@ -273,7 +386,7 @@ def test_a_training_that_diverges_writes_neither_model_nor_report(
     done = tidegate(
         *NEW, "--learning-rate", "3e37", "--cell", "rnn", "--report", "r.json", folder=folder
     )
-    assert_refused(done.returncode, done.stderr, "lower learning_rate=3e+37 or set clip_norm=1")
+    assert_refused(done.returncode, done.stderr, "lower --learning-rate=3e+37 or set --clip-norm=1")
     assert set(snapshot(folder)) - set(before) <= {CHECKPOINT}
 
 

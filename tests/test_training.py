@@ -443,7 +443,7 @@ def test_damaged_checkpoints_are_refused(checkpoint: Path, place: float, cut: bo
     checkpoint.write_bytes(data)
     model = TextModel.initialize(MODEL, 0)
     untouched = bits(model)
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ModelFileError, match=r"; remove it to start again$"):
         next(train_steps(model, EXAMPLES, VALIDATION, CONFIG, checkpoint=checkpoint, resume=True))
     assert checkpoint.read_bytes() == data
     assert bits(model) == untouched
@@ -453,7 +453,7 @@ def test_damaged_checkpoints_are_refused(checkpoint: Path, place: float, cut: bo
 def test_a_model_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "model"
     storage.write_tensors(path, {}, {"kind": "model"})
-    with pytest.raises(ModelFileError, match="is a model, not a checkpoint"):
+    with pytest.raises(ModelFileError, match="is a model, not a checkpoint; give the checkpoint's"):
         run(checkpoint=path, resume=True)
 
 

@@ -2,7 +2,8 @@
 
 What is written goes to a temporary file in the same folder, is flushed to the disk, and then takes
 the name. A process killed in between leaves at worst a hidden ``.tidegate-*.tmp`` beside an
-untouched old file. A lock is an empty hidden file, ``.tidegate-*.lock``; what counts is not that it
+untouched old file; whoever next has the file's lock removes it if it was written under the lock.
+A lock is an empty hidden file, ``.tidegate-*.lock``; what counts is not that it
 is there but that the system holds it for a process, so that one which was killed stands in
 nobody's way.
 """
@@ -35,6 +36,7 @@ _MENDS = {
     errno.ENOENT: "create the folder first or choose another one",
     errno.ENOTDIR: "choose a path whose folders are folders",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EINVAL: "choose an ordinary file",
     errno.EISDIR: "add a file name to it",
 }
 
@@ -134,13 +136,32 @@ def _enter(path: Path, target: str) -> _Lock:
             if lock.owner != owner:
                 raise _busy(path)
         else:
-            # Short and of a length of its own, so that it fits wherever the target's name does.
-            folder, name = os.path.split(target)
-            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-            file = Path(folder, f".tidegate-{digest}.lock")
+            file = _hidden(target, "lock")
             lock = _locks[target] = _Lock(owner, 0, file, _acquire(path, file))
+            if lock.descriptor is not None:
+                with suppress(OSError):  # none was killed while it wrote
+                    _hidden(target, "tmp").unlink()
         lock.depth += 1
         return lock
+
+
+def _hidden(target: str, kind: str) -> Path:
+    """The one file of this kind beside ``target``."""
+    # Short and of a length of its own, so that it fits wherever the target's name does.
+    folder, name = os.path.split(target)
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return Path(folder, f".tidegate-{digest}.{kind}")
+
+
+def _temporary_name(target: Path) -> Path:
+    """A name that no other writer of ``target`` has: for the lock's owner always the same one."""
+    key = os.path.normcase(target)
+    with _locks_guard:
+        lock = _locks.get(key)
+        owner = os.getpid(), threading.get_ident()
+        if lock is not None and lock.owner == owner and lock.descriptor is not None:
+            return _hidden(key, "tmp")
+    return target.parent / f".tidegate-{os.urandom(8).hex()}.tmp"
 
 
 def _leave(target: str, lock: _Lock) -> None:
@@ -213,8 +234,7 @@ def _temporary_beside(path: Path, *, replace: bool = True) -> Iterator[tuple[Pat
             raise OSError(errno.EINVAL, "Not a regular file")
         if replace and not os.access(target, os.W_OK):  # a rename would not mind
             raise OSError(errno.EACCES, "The file is read-only")
-    # Short and its own, so that it fits wherever the target's name does.
-    temporary = target.parent / f".tidegate-{os.urandom(8).hex()}.tmp"
+    temporary = _temporary_name(target)
     # Not tempfile: that would give 0600, where the system applies the user's umask here.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)

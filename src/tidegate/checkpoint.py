@@ -19,6 +19,7 @@ from tidegate import ops, storage
 from tidegate.errors import (
     DataError,
     ModelFileError,
+    OutputError,
     ShapeError,
     TrainingError,
     TrainingInterrupted,
@@ -27,6 +28,8 @@ from tidegate.metrics import LabeledSet
 from tidegate.model import ModelConfig, TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, Progress, TrainConfig, from_fields
+
+_GO_ON = "go on with --resume (resume=True)"
 
 
 def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) -> dict[str, Any]:
@@ -73,7 +76,13 @@ class Checkpoint:
             "progress": asdict(progress),
             "history": [asdict(result) for result in history],
         }
-        storage.write_tensors(self.path, tensors, header)
+        try:
+            storage.write_tensors(self.path, tensors, header)
+        except OutputError as error:
+            held = "nothing was kept of this run"
+            if self.kept is not None:
+                held = f"{self.path} keeps the run as it was {_place(self.kept)}: {_GO_ON}"
+            raise type(error)(f"{error}; {held}") from error
         self.kept = replace(progress)
 
     def load(
@@ -84,9 +93,7 @@ class Checkpoint:
         steps: of one epoch. Nothing is changed by a file that can't be used.
         """
         path = self.path
-        tensors, header = storage.read_tensors(path)
-        if header.get("kind") != "checkpoint":
-            raise ModelFileError(f"{path} is a model, not a checkpoint")
+        tensors, header = _read(path)
         different = _differences(self._run, header.get("run"))
         if different:
             raise TrainingError(
@@ -122,18 +129,20 @@ class Checkpoint:
             )
         return progress, history
 
-    def interruption(self, progress: Progress) -> TrainingInterrupted:
+    def interruption(self, progress: Progress, signal_number: int) -> TrainingInterrupted:
         """What to tell the user who stopped the run there, and what the file holds of it."""
-        stopped = f"stopped {_place(progress)}"
-        go_on = "go on with --resume (resume=True)"
         if self.kept == progress:
-            return TrainingInterrupted(f"{stopped}; {self.path} keeps everything: {go_on}")
-        if self.kept is not None:
-            stopped += f", with numbers that are not finite; {self.path} keeps the run as it was"
-            return TrainingInterrupted(f"{stopped} {_place(self.kept)}: {go_on}")
-        return TrainingInterrupted(
-            f"{stopped}, with numbers that are not finite; nothing was kept of this run"
-        )
+            held = f"; {self.path} keeps everything: {_GO_ON}"
+        elif self.kept is not None:
+            held = (
+                f", with numbers that are not finite; {self.path} keeps the run as it was "
+                f"{_place(self.kept)}: {_GO_ON}"
+            )
+        else:
+            held = ", with numbers that are not finite; nothing was kept of this run"
+        interruption = TrainingInterrupted(f"stopped {_place(progress)}{held}")
+        interruption.signal_number = signal_number
+        return interruption
 
 
 def all_finite(model: TextModel, optimizer: Adam) -> bool:
@@ -160,13 +169,32 @@ def check_checkpoint_size(model: ModelConfig, config: TrainConfig) -> None:
 
 def is_finished(checkpoint: Path) -> bool:
     """Whether nothing is left to train in the run of a checkpoint. ModelFileError if unusable."""
-    _, header = storage.read_tensors(checkpoint)
+    _, header = _read(checkpoint)
     try:
         return bool(header["progress"]["epoch"] > header["run"]["training"]["epochs"])
     except (KeyError, TypeError) as error:
         raise ModelFileError(
             f"{checkpoint} is not a usable checkpoint; remove it to start again"
         ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    try:
+        tensors, header = storage.read_tensors(path)
+    except ModelFileError as error:
+        # Whoever gave a model's file may fetch it again, but a checkpoint was made here.
+        damaged, foreign = storage.DAMAGED_MEND, storage.FOREIGN_MEND
+        for mend in (f"{foreign}, or {damaged}", damaged, foreign):
+            message = str(error).removesuffix(f"; {mend}")
+            if message != str(error):
+                raise ModelFileError(f"{message}; remove it to start again") from error
+        raise
+    if header.get("kind") != "checkpoint":
+        raise ModelFileError(
+            f"{path} is a model, not a checkpoint; give the checkpoint's path, or begin without "
+            "--resume (resume=False)"
+        )
+    return tensors, header
 
 
 def _place(progress: Progress) -> str:

@@ -19,6 +19,7 @@ Each one also inherits the standard exception that a caller would expect, so tha
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -63,13 +64,19 @@ class TrainingError(TidegateError, RuntimeError):
 
 
 class TrainingInterrupted(TrainingError):  # noqa: N818 (no fault: the user's wish)
-    """The user stopped the training; the last step was finished and saved."""
+    """The user stopped the training; the last step was finished and saved.
+
+    signal_number: how, by Ctrl-C if nothing else is said.
+    """
+
+    signal_number: int = signal.SIGINT
 
 
 def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ConfigError:
     """The error for a value that is not one of ``choices``, with the nearest choice."""
     listed = list(choices)
-    message = f"{name}={value!r} is not one of {', '.join(listed)}"
+    shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
+    message = f"{name}={shown!r} is not one of {', '.join(listed)}"
     near = difflib.get_close_matches(str(value).lower(), listed, n=1)
     if near:
         message += f"; did you mean {near[0]!r}?"

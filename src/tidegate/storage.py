@@ -43,8 +43,8 @@ _RESERVED = ("checksum", "format_version")
 _DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
-_DAMAGED = "copy or download it again, or train it anew"
-_FOREIGN = "give a file that tidegate saved"
+DAMAGED_MEND = "copy or download it again, or train it anew"
+FOREIGN_MEND = "give a file that tidegate saved"
 
 
 def write_tensors(
@@ -233,17 +233,17 @@ def _open_regular(path: Path) -> BinaryIO:
 def _read(path: Path, file: BinaryIO) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]]:
     size = os.fstat(file.fileno()).st_size
     if size == 0:
-        raise _unreadable(path, "is empty", _DAMAGED)
+        raise _unreadable(path, "is empty", DAMAGED_MEND)
     prefix = file.read(8)
     header_bytes = int.from_bytes(prefix, "little")
     if size < 8 or (header_bytes > size - 8 and header_bytes <= MAX_HEADER_BYTES):
-        raise _unreadable(path, f"is cut off after {size} bytes", _DAMAGED)
+        raise _unreadable(path, f"is cut off after {size} bytes", DAMAGED_MEND)
     if header_bytes > MAX_HEADER_BYTES:
         raise _unreadable(
             path,
             f"is no model file: its first bytes ask for a header of {header_bytes} bytes, more "
             f"than {MAX_HEADER_BYTES}",
-            _FOREIGN,
+            FOREIGN_MEND,
         )
     layout = file.read(header_bytes)
     metadata, entries = _parse_layout(path, layout)
@@ -251,7 +251,7 @@ def _read(path: Path, file: BinaryIO) -> tuple[bytes, dict[str, np.ndarray], dic
     expected = 8 + header_bytes + _check_entries(path, entries)
     if size != expected:
         how = "is cut off" if size < expected else "has bytes behind its end"
-        raise _unreadable(path, f"{how}: {size} bytes where {expected} belong", _DAMAGED)
+        raise _unreadable(path, f"{how}: {size} bytes where {expected} belong", DAMAGED_MEND)
     if size > MAX_FILE_BYTES:
         raise _unreadable(
             path, f"has {size} bytes, more than {MAX_FILE_BYTES}", "make a smaller model"
@@ -266,10 +266,10 @@ def _read(path: Path, file: BinaryIO) -> tuple[bytes, dict[str, np.ndarray], dic
         views = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         tensors = {name: _from_view(view) for name, view in views}
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise _unreadable(path, f"is damaged: {_one_line(error)}", _DAMAGED) from error
+        raise _unreadable(path, f"is damaged: {_one_line(error)}", DAMAGED_MEND) from error
     checksum = header.pop("checksum", None)
     if checksum != _checksum(header, tensors):
-        raise _unreadable(path, "is damaged: its checksum does not fit its content", _DAMAGED)
+        raise _unreadable(path, "is damaged: its checksum does not fit its content", DAMAGED_MEND)
     del header["format_version"]
     native = {name: t.astype(t.dtype.newbyteorder("="), copy=False) for name, t in tensors.items()}
     return data, native, header
@@ -293,17 +293,17 @@ def _parse_layout(path: Path, layout: bytes) -> tuple[dict[str, Any], dict[str, 
         raise _unreadable(
             path,
             f"is no model file or is damaged: its header is no JSON ({_one_line(error)})",
-            f"{_FOREIGN}, or {_DAMAGED}",
+            f"{FOREIGN_MEND}, or {DAMAGED_MEND}",
         ) from error
     if not isinstance(entries, dict):
-        raise _unreadable(path, "is no model file: its header is no JSON object", _FOREIGN)
+        raise _unreadable(path, "is no model file: its header is no JSON object", FOREIGN_MEND)
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(_ENTRY), str):
-        raise _unreadable(path, "is a safetensors file, but none of tidegate's", _FOREIGN)
+        raise _unreadable(path, "is a safetensors file, but none of tidegate's", FOREIGN_MEND)
     padding = text[len(compact) :]  # the library aligns what follows to 8 bytes
     aligned = len(layout) % 8 == 0 and len(padding) < 8 and not padding.strip(" ")
     if not text.startswith(compact) or not aligned:
-        raise _unreadable(path, "is damaged: its header is not as it was written", _DAMAGED)
+        raise _unreadable(path, "is damaged: its header is not as it was written", DAMAGED_MEND)
     return metadata, entries
 
 
@@ -315,7 +315,7 @@ def _parse_header(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
         canonical = _canonical(header)  # refuses NaN and infinity, and 1e999 too
     except (ValueError, RecursionError) as error:
         raise _unreadable(
-            path, f"is damaged: its tidegate entry is no JSON ({_one_line(error)})", _DAMAGED
+            path, f"is damaged: its tidegate entry is no JSON ({_one_line(error)})", DAMAGED_MEND
         ) from error
     version = header.get("format_version") if isinstance(header, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
@@ -326,7 +326,7 @@ def _parse_header(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
             "upgrade with: pip install --upgrade tidegate",
         )
     if type(version) is not int or version < 1 or canonical != text or len(metadata) > 1:
-        raise _unreadable(path, "is damaged: its tidegate entry is not as written", _DAMAGED)
+        raise _unreadable(path, "is damaged: its tidegate entry is not as written", DAMAGED_MEND)
     return header  # type: ignore[no-any-return]
 
 
@@ -336,14 +336,14 @@ def _check_entries(path: Path, entries: dict[str, Any]) -> int:
     for name, entry in entries.items():
         if not isinstance(entry, dict) or sorted(entry) != ["data_offsets", "dtype", "shape"]:
             raise _unreadable(
-                path, f"is damaged: tensor {reprlib.repr(name)} is not described", _DAMAGED
+                path, f"is damaged: tensor {reprlib.repr(name)} is not described", DAMAGED_MEND
             )
         if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
             raise _unreadable(
                 path,
                 f"is damaged: tensor {reprlib.repr(name)} has dtype "
                 f"{reprlib.repr(entry['dtype'])}, which is none of {', '.join(_DTYPES)}",
-                _DAMAGED,
+                DAMAGED_MEND,
             )
         for numbers in (entry["shape"], entry["data_offsets"]):
             if not isinstance(numbers, list) or not all(
@@ -352,7 +352,7 @@ def _check_entries(path: Path, entries: dict[str, Any]) -> int:
                 raise _unreadable(
                     path,
                     f"is damaged: tensor {reprlib.repr(name)} has a wrong shape or place",
-                    _DAMAGED,
+                    DAMAGED_MEND,
                 )
         end = max(end, *entry["data_offsets"], 0)
     return end

@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +69,10 @@ def train_steps(
     ``checkpoint``, the run's whole state is written there at the end of each epoch and about every
     ``checkpoint_seconds``, or more rarely if writing would take more than a twentieth of the time
     (0: after each step). Ctrl-C then finishes the step, writes it once more and raises
-    TrainingInterrupted. ``resume`` goes on from that file if it is there, and ends with the same
-    bits as a run that was never stopped; it warns if another instruction set or version of
-    tidegate wrote it, for then they may differ.
+    TrainingInterrupted; so do SIGTERM and SIGHUP in a program that handles them in Python.
+    ``resume`` goes on from that file if it is there, and ends with the same bits as a run that was
+    never stopped; it warns if another instruction set or version of tidegate wrote it, for then
+    they may differ.
 
     Raises TrainingError when the loss or the weights are not finite: the checkpoint then still
     holds the last good state. Raises ModelFileError or TrainingError for a checkpoint that is
@@ -100,25 +103,25 @@ def train_steps(
 
 
 def _kept_events(run: _Run, file: Checkpoint, seconds: float) -> Iterator[StepResult | EpochResult]:
-    """The run's events, with its checkpoint kept and Ctrl-C held until it is."""
+    """The run's events, with its checkpoint kept and signals to stop held until it is."""
     cost = 0.0  # of the last write
     saved_at = time.monotonic()
     with _held_interrupts() as interrupted:
         for event in run.events():
             # Read once: a signal that comes while the caller holds the event has to wait until the
             # next step, which will then be saved.
-            stop = interrupted.is_set()
+            stop = interrupted.by
             begun = time.monotonic()
             due = begun - saved_at >= (max(seconds, CHECKPOINT_PAUSE * cost) if seconds else 0.0)
-            if due or stop or isinstance(event, EpochResult):
+            if due or stop is not None or isinstance(event, EpochResult):
                 file.save(run.model, run.optimizer, run.progress, run.history)
                 saved_at = time.monotonic()
                 cost = saved_at - begun
             yield event
-            if stop:
-                raise file.interruption(run.progress)
-        if interrupted.is_set():  # while the caller had the last event
-            raise file.interruption(run.progress)
+            if stop is not None:
+                raise file.interruption(run.progress, stop)
+        if interrupted.by is not None:  # while the caller had the last event
+            raise file.interruption(run.progress, interrupted.by)
 
 
 class _Run:
@@ -226,30 +229,39 @@ class _Run:
         return TrainingError(f"{what}; lower learning_rate={self.config.learning_rate:g}{mend}")
 
 
-@contextmanager
-def _held_interrupts() -> Iterator[threading.Event]:
-    """While it lasts, the first Ctrl-C only sets the event; a second one acts as usual.
+@dataclass
+class _Interrupt:
+    by: int | None = None  # the number of the first signal that came
 
-    Nothing is held where Ctrl-C can't or must not come: off the main thread, and in a process that
-    ignores it. One that set the event too late to be heeded inside acts as usual at the end.
+
+@contextmanager
+def _held_interrupts() -> Iterator[_Interrupt]:
+    """While it lasts, signals to stop are only noted; but a second one acts as usual if Ctrl-C.
+
+    The others come twice by themselves: from a terminal that closes and from its shell. Nothing is
+    held where it can't or must not be: off the main thread, and what the process ignores or leaves
+    to the system. A signal that came too late to be heeded inside acts as usual at the end.
     """
-    interrupted = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (
-        signal.SIG_IGN,
-        None,  # not Python's, and so not ours to put back
-    ):
-        yield interrupted
-        return
+    interrupt = _Interrupt()
+    held: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+        handlers = {number: signal.getsignal(number) for number in numbers}
+        # What is no function is ignored, the system's, or not Python's and not ours to put back.
+        held = {number: handler for number, handler in handlers.items() if callable(handler)}
 
     def note(signal_number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
+        if interrupt.by is None:
+            interrupt.by = signal_number
+        if signal.SIGINT in held:
+            signal.signal(signal.SIGINT, held[signal.SIGINT])
 
     try:
-        signal.signal(signal.SIGINT, note)
-        yield interrupted
+        for number in held:
+            signal.signal(number, note)
+        yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupted.is_set():
-        signal.raise_signal(signal.SIGINT)
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    if interrupt.by is not None:
+        signal.raise_signal(interrupt.by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from typing import Annotated
@@ -74,13 +75,16 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as exit_request:
         return exit_request.exit_code
     except TrainingInterrupted as stop:
-        terminal.complain(str(stop))
-        return 130
-    except terminal.OutputClosedError:
         terminal.settle_output()
+        terminal.complain(_with_options(str(stop)))
+        return 128 + stop.signal_number
+    except terminal.OutputClosedError as closed:
+        terminal.settle_output()
+        if str(closed):
+            terminal.complain(str(closed))
         return 141
     except TidegateError as error:
-        return _refuse(str(error))
+        return _refuse(_with_options(str(error)))
     except MemoryError as error:
         return _refuse(f"not enough memory ({error}); use smaller sizes or a smaller batch")
     except typer.TyperException as error:
@@ -96,8 +100,27 @@ def _run(arguments: list[str]) -> int:
 
 def _refuse(message: str) -> int:
     terminal.settle_output()
+    # A path has shorter names than this; what is longer was hardly typed.
+    message = re.sub(r"\S{300,}", lambda word: f"{word[0][:80]}...{word[0][-20:]}", message)
     terminal.complain(f"error: {message}")
     return 2
+
+
+# The library's names of what the options set: in its messages they stand before "=".
+_PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
+    name: name.replace("_", "-")
+    for name in (
+        *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
+        *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
+        *("precision", "preset", "data"),
+    )
+}
+_PARAMETER = re.compile(rf"(^|[ (])({'|'.join(_PARAMETERS)})(?==\S)")
+
+
+def _with_options(message: str) -> str:
+    """A message of the library's, with ``--batch-size=0`` where it says ``batch_size=0``."""
+    return _PARAMETER.sub(lambda found: f"{found[1]}--{_PARAMETERS[found[2]]}", message)
 
 
 def _usage_message(error: typer.TyperException) -> str:

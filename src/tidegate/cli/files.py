@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 def check_new(path: Path, *, force: bool, mend: str) -> None:
-    """Raise OutputExistsError if a file is there, unless ``force``; folders are not for here."""
-    if not force and os.path.lexists(path) and not path.is_dir():
+    """Raise OutputExistsError if a file is there, unless ``force``.
+
+    Folders and devices are not for here: no option lets them be replaced.
+    """
+    if not force and os.path.lexists(path) and (path.is_file() or not path.exists()):
         raise OutputExistsError(f"{str(path)!r} is there already; {mend}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +14,26 @@ import typer
 
 def whole_number(text: str) -> int:
     """An int; whether it is in range is for the configuration to say."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+    if not re.fullmatch("[+-]?[0-9]{1,4000}", text):  # int() takes digits of other scripts, and _
+        raise typer.BadParameter(f"{_short(text)} is not a whole number")
+    return int(text)
 
 
 def number(text: str) -> float:
     """A finite float; whether it is in range is for the configuration to say."""
     try:
+        if not text.isascii() or "_" in text:
+            raise ValueError(text)
         value = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number") from None
+        raise typer.BadParameter(f"{_short(text)} is not a number") from None
     if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a finite number")
+        raise typer.BadParameter(f"{_short(text)} is not a finite number")
     return value
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 Source = Annotated[

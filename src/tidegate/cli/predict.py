@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ import typer
 
 from tidegate import atomic
 from tidegate.cli import files, options, terminal
-from tidegate.cli.lines import BLOCK_LINES, Stream, text_blocks
 from tidegate.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
+    from tidegate.data.lines import Stream
     from tidegate.estimator import TextClassifier
 
 
@@ -138,27 +137,19 @@ def _is_unicode(text: str) -> bool:
 
 def _blocks(texts: list[str], source: Path | None, text_column: str | None) -> Iterator[list[str]]:
     """All texts in order, in blocks that bound the memory of what is computed for them."""
+    from tidegate import data
+    from tidegate.data.lines import BLOCK_LINES, file_blocks, text_blocks
+
     if texts:
         yield texts
     elif source is None:
-        yield from text_blocks(cast(Stream, sys.stdin.buffer), "standard input")
+        yield from text_blocks(cast("Stream", sys.stdin.buffer), "standard input")
     elif source.suffix.lower() == ".txt" and text_column is None:
-        with _opened(source) as stream:
-            yield from text_blocks(stream, str(source))
+        yield from file_blocks(source)
     else:
-        from tidegate import data
-
         all_texts = data.read_texts(source, text_column=text_column).texts
         for start in range(0, len(all_texts), BLOCK_LINES):
             yield all_texts[start : start + BLOCK_LINES]
-
-
-def _opened(path: Path) -> io.BufferedReader:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{str(path)!r} can't be read: {reason}; check the path") from error
 
 
 def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
@@ -186,6 +177,7 @@ def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> No
 def _classify_table(model: Path, source: Path, output: Path, text_column: str | None) -> None:
     """Write the table in ``source`` to ``output``, with its labels and their probabilities."""
     from tidegate import data
+    from tidegate.data.lines import BLOCK_LINES
     from tidegate.data.tables import READABLE
     from tidegate.estimator import TextClassifier
 

@@ -20,7 +20,11 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 class OutputClosedError(Exception):
-    """The reader of standard output has gone, as with ``| head``: stop, and say nothing."""
+    """The reader of standard output has gone, as with ``| head``: stop, and say what this says."""
+
+
+class OutputFailedError(OutputError):
+    """Standard output can't be written, for another reason."""
 
 
 def printable(text: str) -> str:
@@ -118,7 +122,7 @@ def _output_failure(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return OutputClosedError()
     reason = error.strerror or str(error)
-    return OutputError(
+    return OutputFailedError(
         f"standard output can't be written: {reason}; free some space or send it elsewhere"
     )
 

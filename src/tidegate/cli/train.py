@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +17,13 @@ import typer
 from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.cli.progress import follow
-from tidegate.errors import OutputError, OutputExistsError
+from tidegate.errors import (
+    OutputError,
+    OutputExistsError,
+    TidegateError,
+    TrainingError,
+    TrainingInterrupted,
+)
 
 if TYPE_CHECKING:
     from tidegate.data import Dataset
@@ -233,26 +242,29 @@ def train(
         steps = classifier.fit_steps(
             dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
         )
-        follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+        with _output_lost(checkpoint):
+            follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
-        checkpoint.unlink(missing_ok=True)
-
-    test = None
-    if dataset.test is not None:
-        # What is measured is what was saved.
-        saved = classifier if quantize is None else TextClassifier.load(output)
-        test = saved.evaluate(dataset.test.texts, dataset.test.labels)
-        if not quiet:
-            count = f"{len(dataset.test):,} texts"
-            terminal.say(f"test accuracy {test.accuracy:.4f} ({count}, {test.seconds:.1f} s)")
-    if report is not None:
-        seconds = time.perf_counter() - started
-        results = _report(classifier, dataset, test, seconds, output, sha256, quantize)
-        files.write_report(report, results)
-    if not quiet:
-        terminal.say(files.describe(str(output), output.stat().st_size, sha256))
-        terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
+        with _saved(output):
+            test = None
+            if dataset.test is not None:
+                # What is measured is what was saved.
+                saved = classifier if quantize is None else TextClassifier.load(output)
+                test = saved.evaluate(dataset.test.texts, dataset.test.labels)
+                if not quiet:
+                    count = f"{len(dataset.test):,} texts"
+                    figures = f"{test.accuracy:.4f} ({count}, {test.seconds:.1f} s)"
+                    terminal.say(f"test accuracy {figures}")
+            if report is not None:
+                seconds = time.perf_counter() - started
+                results = _report(classifier, dataset, test, seconds, output, sha256, quantize)
+                files.write_report(report, results)
+            if not quiet:
+                terminal.say(files.describe(str(output), output.stat().st_size, sha256))
+                terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
+            # Last: until here, --resume does again what was missed.
+            checkpoint.unlink(missing_ok=True)
 
 
 def _check_new(output: Path, checkpoint: Path, *, force: bool, resume: bool) -> None:
@@ -299,6 +311,48 @@ def _save(
         ) from error
 
 
+@contextmanager
+def _output_lost(checkpoint: Path) -> Iterator[None]:
+    """Say what is kept when a training ends because its lines can't be printed.
+
+    A line is printed after an epoch alone, and by then the checkpoint holds that epoch.
+    """
+    kept = f"{checkpoint} keeps everything: go on with --resume"
+    try:
+        yield
+    except terminal.OutputClosedError:
+        told = f"stopped, for nobody reads standard output any more; {kept}, and --quiet or a file"
+        raise terminal.OutputClosedError(told) from None
+    except terminal.OutputFailedError as error:
+        raise OutputError(f"{error}; {kept}") from error
+
+
+@contextmanager
+def _saved(output: Path) -> Iterator[None]:
+    """Say of whatever ends the command that the model is there, and how to have the rest."""
+    told = (
+        f"the model is saved as {str(output)!r}; the same command with --resume does what was "
+        "still to do"
+    )
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        interruption = TrainingInterrupted(f"interrupted after the training; {told}")
+        interruption.signal_number = getattr(stop, "signal_number", signal.SIGINT)
+        raise interruption from stop
+    except terminal.OutputClosedError:
+        raise terminal.OutputClosedError(f"nobody reads standard output any more; {told}") from None
+    except TidegateError as error:
+        raise type(error)(f"{error}; {told}") from error
+    except OSError as error:
+        raise OutputError(f"{error}; {told}") from error
+    except MemoryError as error:
+        raise TrainingError(f"not enough memory for what follows it ({error}); {told}") from error
+    except Exception:
+        terminal.complain(told)
+        raise
+
+
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
     """``20,000 training, 5,000 validation and 25,000 test texts``."""
     training, validation = map(len, classifier.split(len(dataset.train)))
@@ -318,9 +372,16 @@ def _report(
     quantize: str | None,
 ) -> dict[str, Any]:
     """What ``--report`` writes; seconds are those of the whole command."""
-    from tidegate import __version__
+    from tidegate import __version__, ops
 
     training, validation = map(len, classifier.split(len(dataset.train)))
+    # What really ran, where the options leave it to the data or the machine.
+    resolved = {
+        "epochs": len(classifier.history_),
+        "vocabulary_size": classifier.model_.config.vocabulary_size,
+        "threads": ops.threads(),
+        "precision": classifier.model_.precision,
+    }
     return {
         "tidegate": __version__,
         "source": {
@@ -330,7 +391,7 @@ def _report(
             "validation": validation,
             "test": 0 if dataset.test is None else len(dataset.test),
         },
-        "config": classifier.get_params(),
+        "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
         "test": None if test is None else files.measured(test),

@@ -22,6 +22,7 @@ import numpy as np
 
 from tidegate import atomic
 from tidegate.data.dataset import LabeledTexts
+from tidegate.data.lines import file_blocks
 from tidegate.errors import DataError, OutputError, ShapeError
 
 READABLE = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -236,8 +237,11 @@ def _read_delimited(path: Path) -> Table:
                 elif len(cells) != len(header):
                     raise DataError(
                         f"{path}, line {line}: {len(cells)} cells, but the header has "
-                        f"{len(header)} ({_listed(header)}); put quotes around a text that holds "
-                        "the delimiter"
+                        f"{len(header)} ({_listed(header)}); "
+                        + (
+                            _other_delimiter(header, path)
+                            or "put quotes around a text that holds the delimiter"
+                        )
                     )
                 else:
                     rows.append(cells)
@@ -262,7 +266,7 @@ def _read_json_lines(path: Path) -> Table:
             if not line.strip():
                 continue
             try:
-                item = json.loads(line, parse_constant=_refuse_constant)
+                item = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not JSON ({error})") from error
             if not isinstance(item, dict):
@@ -291,18 +295,38 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON value")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        shown = digits if len(digits) <= 40 else digits[:37] + "..."
+        raise ValueError(f"{shown} is too large for a number; write it as a string")
+    return number
+
+
 def _read_lines(path: Path) -> Table:
-    with open(path, encoding="utf-8-sig", newline="\n") as stream:
-        rows = [
-            [line.removesuffix("\n").removesuffix("\r")] for line in _checked_lines(stream, path)
-        ]
-    return Table(path, ("text",) if rows else (), rows, array("q", range(1, len(rows) + 1)))
+    rows: list[list[Any]] = [[line] for block in file_blocks(path) for line in block]
+    return Table(path, ("text",), rows, array("q", range(1, len(rows) + 1)))
 
 
 def _listed(columns: Sequence[str]) -> str:
     """Column names for a message, which stays readable when they are many or long."""
     names = [repr(name if len(name) <= 40 else name[:37] + "...") for name in columns[:20]]
     return ", ".join([*names, f"and {len(columns) - 20} more"] if len(columns) > 20 else names)
+
+
+def _other_delimiter(columns: Sequence[str], path: Path) -> str:
+    """What to do about a header that is one cell with another format's delimiter in it; or ""."""
+    own = DELIMITERS.get(path.suffix.lower())
+    if own is None or len(columns) != 1:
+        return ""
+    found = next((mark for mark in ";\t|," if mark != own and mark in columns[0]), None)
+    if found is None:
+        return ""
+    mend = f"put {own!r} between the cells"
+    for suffix, delimiter in DELIMITERS.items():
+        if delimiter == found:
+            mend = f"name the file {suffix}"
+    return f"its header is one cell with {found!r} in it: {mend}"
 
 
 def _named(table: Table, name: str, purpose: str) -> int:
@@ -316,6 +340,7 @@ def _named(table: Table, name: str, purpose: str) -> int:
     raise DataError(
         f"{table.path} has no column {name!r} for the {purpose}: it has {_listed(table.columns)}"
         + (f"; did you mean {hint!r}?" if hint is not None else "")
+        + (f"; {other}" if (other := _other_delimiter(table.columns, table.path)) else "")
     )
 
 
@@ -335,6 +360,8 @@ def _find_text(table: Table, name: str | None, taken: int | None) -> tuple[int, 
     column = _well_known(table, TEXT_NAMES, taken)
     if column is not None:
         return column, "named so"
+    if other := _other_delimiter(table.columns, table.path):
+        raise DataError(f"{table.path}: {other}, or name the column by text_column (--text-column)")
     lengths: dict[int, float] = {}
     for place, title in enumerate(table.columns):
         cells = table.cells(place)
@@ -488,7 +515,7 @@ def _plain(value: object) -> object:
 def _json_lines(names: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
     for row in rows:
         item = {name: cell for name, cell in zip(names, row, strict=True) if cell is not ABSENT}
-        yield json.dumps(item, ensure_ascii=False) + "\n"
+        yield json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class _Echo:
@@ -512,4 +539,8 @@ def _delimited(kind: str, names: list[str], rows: Iterable[list[Any]]) -> Iterat
 def _cell(value: object) -> str:
     if isinstance(value, str):
         return value
-    return "" if value is None or value is ABSENT else json.dumps(value, ensure_ascii=False)
+    return (
+        ""
+        if value is None or value is ABSENT
+        else json.dumps(value, ensure_ascii=False, allow_nan=False)
+    )

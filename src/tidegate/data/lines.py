@@ -1,10 +1,11 @@
-"""Texts from a stream of bytes, one a line, in blocks that fit in memory."""
+"""Texts from a file or a stream of bytes, one a line, in blocks that fit in memory."""
 
 from __future__ import annotations
 
 import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 from tidegate.errors import DataError
@@ -24,6 +25,24 @@ class Stream(Protocol):
         """The descriptor to wait on; OSError without one."""
 
 
+def file_blocks(path: Path) -> Iterator[list[str]]:
+    """The lines of a file as ``text_blocks`` gives them; DataError also for one that can't be read.
+
+    Everything that reads a .txt file does it here.
+    """
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 (errors of reading are text_blocks' to tell)
+    except FileNotFoundError as error:
+        raise DataError(f"{str(path)!r} does not exist: check the path") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{str(path)!r} is a folder: give the path of a file in it") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{str(path)!r} can't be read: {reason}; check the path") from error
+    with stream:
+        yield from text_blocks(stream, str(path))
+
+
 def text_blocks(stream: Stream, name: str) -> Iterator[list[str]]:
     """The lines of ``stream`` in order, in lists of at most BLOCK_LINES.
 
@@ -31,7 +50,7 @@ def text_blocks(stream: Stream, name: str) -> Iterator[list[str]]:
     when it has BLOCK_BYTES. A newline ends a line, with or without a carriage return before it;
     the last line needs none; an empty line is an empty text. A byte order mark is dropped.
 
-    Raises DataError for no byte at all, and for a line that is not UTF-8, naming it.
+    Raises DataError for no byte at all, and for a line that is not UTF-8 or holds a NUL, naming it.
     """
     lines_read = 0
     for lines in _line_blocks(stream, name):
@@ -92,6 +111,11 @@ def _would_wait(stream: Stream) -> bool:
 
 
 def _decode(line: bytes, name: str, number: int) -> str:
+    if b"\0" in line:
+        raise DataError(
+            f"{name}, line {number}: a NUL byte; it is not a text, or is UTF-16: convert it "
+            "to UTF-8 first, for example with iconv"
+        )
     try:
         return line.removesuffix(b"\r").decode()
     except UnicodeDecodeError as error:
