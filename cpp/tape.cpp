@@ -77,6 +77,8 @@ Buffer::~Buffer() { std::free(data_); }
 
 float* Buffer::reserve(size_t floats) {
   if (floats > capacity_) {
+    // A little more than asked for: batches differ, and new pages cost more than arithmetic.
+    floats = std::max(floats, capacity_ + capacity_ / 8);
     const size_t alignment = floats * sizeof(float) >= kHugePage ? kHugePage : 64;
     const size_t bytes = (floats * sizeof(float) + alignment - 1) / alignment * alignment;
     std::free(data_);
