@@ -40,8 +40,9 @@ def evaluate(
     started = time.perf_counter()
     if report is not None:
         atomic.check_writable(report)
-    stored = storage.read_stored(model)
-    classifier = TextClassifier.from_tensors(stored.tensors, stored.header, model)
+    tensors, header, _, sha256 = storage.read_stored(model)
+    classifier = TextClassifier.from_tensors(tensors, header, model)
+    del tensors  # predictions read copies
     dataset = datasets.load(
         source,
         data=data,
@@ -80,7 +81,7 @@ def evaluate(
                 "test": files.measured(result),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),
-                "sha256": stored.sha256,
+                "sha256": sha256,
             },
         )
 
