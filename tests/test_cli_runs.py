@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -183,6 +184,34 @@ def test_a_training_that_is_asked_to_end_can_go_on(name: str, status: int, folde
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
     assert b"keeps everything: go on with --resume" in error
+    assert set(snapshot(folder)) == {"reviews.csv", "long.csv", CHECKPOINT}
+
+
+@posix
+def test_a_terminal_that_closes_leaves_a_checkpoint(folder: Path) -> None:
+    """Nothing can be written any more then, neither lines nor the bar."""
+    import pty
+
+    write_table(folder / "long.csv", *reviews(800))
+    command = ["train", "long.csv", *SMALL, "--epochs", "300", "-o", "new.safetensors"]
+    # The first of a session to open a terminal is told when it closes.
+    code = "import os, sys; os.open(os.ttyname(0), 2); import tidegate.cli as t; sys.exit(t.main())"
+    screen, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=folder,
+        env=environment() | {"TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"epoch 3/300" not in shown:
+        shown += os.read(screen, 65_536)
+    os.close(screen)
+    assert process.wait(60) == 129
     assert set(snapshot(folder)) == {"reviews.csv", "long.csv", CHECKPOINT}
 
 

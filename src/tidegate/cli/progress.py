@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,9 @@ class TrainingBar:
     def hide(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar[0].stop()
-            self._bar = None
+            bar, self._bar = self._bar[0], None
+            with suppress(OSError):  # the terminal is gone
+                bar.stop()
 
     def _draw(
         self,
@@ -100,7 +102,11 @@ class TrainingBar:
             task = progress.add_task(
                 description, total=total, figures=figures, rate=rate, left=left
             )
-            progress.start()
+            try:
+                progress.start()
+            except OSError:  # the terminal is gone, which is no reason to stop training
+                self.shown = False
+                return
             self._bar = progress, task
         progress, task = self._bar
         progress.update(
