@@ -326,7 +326,7 @@ def test_a_quantised_training_measures_the_file_that_it_wrote(
     assert (wide["quantization"], small["quantization"]) == (None, "int8")
     for report, name in ((wide, "wide.safetensors"), (small, "small.safetensors")):
         measured = TextClassifier.load(name).evaluate(*vars(test).values())
-        assert report["sha256"] == storage.file_sha256(Path(name))
+        assert report["sha256"] == storage.read_stored(Path(name)).sha256
         assert report["test"]["loss"] == measured.loss
         assert report["test"]["accuracy"] == measured.accuracy
     # The training is the same, what was saved is not.
@@ -819,7 +819,7 @@ def test_evaluate_prints_and_reports_what_the_library_says(
     assert report["source"]["test"] == 50
     assert report["test"]["accuracy"] == expected.accuracy
     assert report["test"]["loss"] == pytest.approx(expected.loss, rel=1e-6)
-    assert report["sha256"] == storage.file_sha256(Path("model.safetensors"))
+    assert report["sha256"] == storage.read_stored(Path("model.safetensors")).sha256
     assert main(["evaluate", "model.safetensors", "held_out.csv", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 

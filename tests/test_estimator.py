@@ -768,7 +768,7 @@ def test_a_loaded_model_predicts_the_same_bits(saved: Path, fitted: TextClassifi
 def test_saving_is_deterministic(saved: Path, fitted: TextClassifier, tmp_path: Path) -> None:
     digest = fitted.save(tmp_path / "second")
     assert (tmp_path / "second").read_bytes() == saved.read_bytes()
-    assert digest == storage.file_sha256(saved)
+    assert digest == storage.read_stored(saved).sha256
     assert TextClassifier.load(saved).save(tmp_path / "third") == digest
     assert make().fit(TEXTS, LABELS).save(tmp_path / "fourth") == digest
 

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from tidegate import storage
 from tidegate.atomic import check_writable
 from tidegate.errors import ConfigError, ModelFileError, OutputError, ShapeError
-from tidegate.storage import file_sha256, read_tensors, write_tensors
+from tidegate.storage import read_stored, read_tensors, write_tensors
 
 DTYPES = ("float32", "float16", "int64", "int32", "uint8", "int8")
 NAMES = st.text(max_size=8).filter(lambda name: name != "__metadata__")
@@ -89,7 +89,7 @@ def test_round_trip(
     path = tmp_path_factory.getbasetemp() / "round-trip.safetensors"
     digest = write_tensors(path, tensors, header)
     data = path.read_bytes()
-    assert digest == hashlib.sha256(data).hexdigest() == file_sha256(path)
+    assert digest == hashlib.sha256(data).hexdigest() == read_stored(path).sha256
 
     read, read_header = read_tensors(path)
     assert json.dumps(read_header, sort_keys=True) == json.dumps(header, sort_keys=True)
@@ -154,7 +154,10 @@ def test_bits_are_equal_in_every_process(tmp_path: Path) -> None:
 
 def test_format_version_1_never_changes(small: Path) -> None:
     # A change of these bits is a new format version.
-    assert file_sha256(small) == "8d4c3ca1af75666a3ff510b63bdffae62cf939c2bdc4cd3396bc311d6d714925"
+    assert (
+        read_stored(small).sha256
+        == "8d4c3ca1af75666a3ff510b63bdffae62cf939c2bdc4cd3396bc311d6d714925"
+    )
 
 
 # Content that can't be stored
@@ -483,7 +486,7 @@ def test_sparse_giant_is_not_read(small: Path) -> None:
 # Paths that can't be read
 
 
-@pytest.mark.parametrize("read", [read_tensors, file_sha256])
+@pytest.mark.parametrize("read", [read_tensors, read_stored])
 def test_paths_that_are_no_file(tmp_path: Path, read: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
@@ -572,7 +575,7 @@ def test_folder_that_can_not_be_synced_is_no_failure(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert write_small(tmp_path / "m") == file_sha256(tmp_path / "m")
+    assert write_small(tmp_path / "m") == read_stored(tmp_path / "m").sha256
 
 
 def test_data_is_synced_before_and_folder_after_the_rename(
@@ -720,7 +723,7 @@ def test_symbolic_link_is_followed(tmp_path: Path) -> None:
     link.symlink_to("models/m")
     digest = write_small(link)  # it points nowhere yet
     assert link.is_symlink()
-    assert file_sha256(tmp_path / "models" / "m") == digest
+    assert read_stored(tmp_path / "models" / "m").sha256 == digest
     write_tensors(link, {}, {"second": True})
     assert link.is_symlink()
     assert read_tensors(tmp_path / "models" / "m") == ({}, {"second": True})

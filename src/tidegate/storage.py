@@ -113,20 +113,6 @@ def _read_file(path: Path) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]
         ) from error
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal. ModelFileError if it can't be read."""
-    digest = hashlib.sha256()
-    try:
-        with _open_regular(path) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise _unreadable(
-            path, f"can't be read: {_reason(error)}", "check the path and its permissions"
-        ) from error
-    return digest.hexdigest()
-
-
 # Content
 
 
