@@ -262,6 +262,18 @@ def test_a_training_whose_reader_goes_away_says_what_is_kept(folder: Path) -> No
     assert set(snapshot(folder)) == {"reviews.csv", "long.csv", CHECKPOINT}
 
 
+@posix
+def test_a_training_whose_reader_was_never_there_says_so(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        loud = [argument for argument in NEW if argument != "--quiet"]
+        done = tidegate(*loud, folder=folder, stdout=closed)
+    assert done.returncode == 141
+    assert "nobody reads standard output any more; nothing was trained yet" in done.stderr
+    assert set(snapshot(folder)) == {"reviews.csv"}
+
+
 @pytest.mark.parametrize("how", ["disk", "ctrl_c"])
 def test_what_fails_after_the_model_is_saved_can_be_done_again(
     how: str,

@@ -234,15 +234,19 @@ def train(
             label_column=label_column,
             progress=terminal.progress_wanted(quiet),
         )
+        # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
+        kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
-            terminal.say(f"data: {dataset.origin}")
-            terminal.say(_counts(classifier, dataset))
-            if resume and not checkpoint.exists():
-                terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
+            goes_on = resume and checkpoint.exists()
+            with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
+                terminal.say(f"data: {dataset.origin}")
+                terminal.say(_counts(classifier, dataset))
+                if resume and not goes_on:
+                    terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
         steps = classifier.fit_steps(
             dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
         )
-        with _output_lost(checkpoint):
+        with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
@@ -312,16 +316,12 @@ def _save(
 
 
 @contextmanager
-def _output_lost(checkpoint: Path) -> Iterator[None]:
-    """Say what is kept when a training ends because its lines can't be printed.
-
-    A line is printed after an epoch alone, and by then the checkpoint holds that epoch.
-    """
-    kept = f"{checkpoint} keeps everything: go on with --resume"
+def _output_lost(kept: str) -> Iterator[None]:
+    """Say what is kept when a training ends because its lines can't be printed."""
     try:
         yield
     except terminal.OutputClosedError:
-        told = f"stopped, for nobody reads standard output any more; {kept}, and --quiet or a file"
+        told = f"stopped, for nobody reads standard output any more; {kept}"
         raise terminal.OutputClosedError(told) from None
     except terminal.OutputFailedError as error:
         raise OutputError(f"{error}; {kept}") from error
