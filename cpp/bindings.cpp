@@ -379,10 +379,8 @@ double sum_of_squares(In<float, 1> x) {
 
 NB_MODULE(_kernels, module) {
   using namespace tidegate;
-#if !defined(TIDEGATE_SANITIZE)
   // Objects that threads still hold as the process ends are no leaks to tell the user of.
   nb::set_leak_warnings(false);
-#endif
   module.def("available", [] {
     std::vector<std::string> names;
     for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
