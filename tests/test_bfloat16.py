@@ -155,6 +155,13 @@ def test_instruction_sets_agree(kind: Kind) -> None:
         assert_near(other, found[0], 5e-3)
 
 
+def test_the_instruction_set_of_a_precision_is_named(isa: str) -> None:
+    """Bits depend on it: with AVX-512, BF16 is there or the AVX2 table stands in."""
+    assert ops.isa() == ops.isa("float32") == isa
+    instead = {"avx512": ("avx512bf16", "avx2")}
+    assert ops.isa("bfloat16") in instead.get(isa, (isa,))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("restored_threads")
 def test_threads_change_no_bit(isa: str, kind: Kind) -> None:

@@ -71,7 +71,7 @@ class Checkpoint:
         header: dict[str, Any] = {
             "kind": "checkpoint",
             "run": self._run,
-            "made_by": _maker(),
+            "made_by": _maker(model),
             "optimizer_steps": optimizer.step_count,
             "progress": asdict(progress),
             "history": [asdict(result) for result in history],
@@ -120,10 +120,10 @@ class Checkpoint:
         for name, own in model.parameters.items():
             own[...] = tensors[name]
         self.kept = replace(progress)
-        if header.get("made_by") != _maker() and progress.epoch <= config.epochs:
+        if header.get("made_by") != _maker(model) and progress.epoch <= config.epochs:
             warnings.warn(
                 f"{path} was written by {_maker_name(header.get('made_by'))} and goes on with "
-                f"{_maker_name(_maker())}: the model may differ in its last bits from one that "
+                f"{_maker_name(_maker(model))}: the model may differ in its last bits from one that "
                 "was trained without a change",
                 stacklevel=2,
             )
@@ -203,9 +203,9 @@ def _place(progress: Progress) -> str:
     return f"after epoch {progress.epoch - 1}" if progress.epoch > 1 else "at the start"
 
 
-def _maker() -> dict[str, str]:
+def _maker(model: TextModel) -> dict[str, str]:
     """What a run's bits depend on besides the run: it is not the same on every machine."""
-    return {"tidegate": tidegate.__version__, "isa": ops.isa()}
+    return {"tidegate": tidegate.__version__, "isa": ops.isa(model.precision)}
 
 
 def _maker_name(maker: Any) -> str:
