@@ -123,8 +123,8 @@ class Checkpoint:
         if header.get("made_by") != _maker(model) and progress.epoch <= config.epochs:
             warnings.warn(
                 f"{path} was written by {_maker_name(header.get('made_by'))} and goes on with "
-                f"{_maker_name(_maker(model))}: the model may differ in its last bits from one that "
-                "was trained without a change",
+                f"{_maker_name(_maker(model))}: the model may differ in its last bits from one "
+                "that was trained without a change",
                 stacklevel=2,
             )
         return progress, history
