@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import add_output, spread, usable_cores, versions, write_result
+from machine import add_output, shown, spread, usable_cores, versions, write_result
 
 from tidegate import TextClassifier, ops
 from tidegate.data import Dataset, load_imdb
@@ -50,7 +50,7 @@ def main() -> None:
         options.output,
         versions=versions("tidegate", "numpy"),
         settings={
-            "origin": dataset.origin,
+            "origin": shown(dataset.origin.split()),  # without this machine's folders
             "cell": options.cell,
             "texts": runs[0]["float32"]["texts"],
             "tidegate": ops.machine_info(),
