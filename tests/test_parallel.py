@@ -296,7 +296,10 @@ while used_ticks()[1] < before[1] + 5:  # the second thread works too
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="it takes terabytes itself")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", "") or "TIDEGATE_EMULATED" in os.environ,
+    reason="the sanitizer or the emulator takes memory of its own",
+)
 @pytest.mark.parametrize("precision", ops.PRECISIONS)
 def test_a_region_without_memory_is_an_error_and_no_more(precision: str) -> None:
     """Whichever thread it happens to; the pool goes on with all of its threads."""
