@@ -6,37 +6,26 @@ scikit-learn is not needed to use it.
 from __future__ import annotations
 
 import inspect
-import math
 import os
-import reprlib
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import tidegate
-from tidegate import initializers, int8, ops, storage
+from tidegate import initializers, model_file, ops, storage, threads
 from tidegate.batch import TokenizedTexts
-from tidegate.checkpoint import check_checkpoint_size, history_size
-from tidegate.errors import (
-    ConfigError,
-    DataError,
-    ModelFileError,
-    NotFittedError,
-    TidegateError,
-    unknown_choice,
-)
+from tidegate.checkpoint import check_checkpoint_size
+from tidegate.errors import ConfigError, DataError, NotFittedError, unknown_choice
+from tidegate.labels import encode_labels, label_array, plain
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel, check_whole
-from tidegate.text import Tokenizer, Vocabulary, check_column, check_texts
+from tidegate.text import Tokenizer, check_texts
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -51,54 +40,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 # On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
-
-QUANTIZATIONS = ("int8",)
-
-_LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
-
-
-class _AskedThreads:
-    """The process's number of threads, while classifiers compute that ask for one of their own.
-
-    They may do so at once, in several Python threads, and end in any order. The latest that still
-    computes has its number, and after the last one holds what held before the first.
-    """
-
-    def __init__(self) -> None:
-        self._forget()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._end_in_child)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._asked: dict[object, int] = {}  # in the order in which they came
-        self._before = 0
-
-    def _end_in_child(self) -> None:
-        """The classifiers that computed in other threads are not in a child process."""
-        before = self._before if self._asked else None
-        self._forget()
-        if before is not None:
-            ops.set_threads(before)
-
-    @contextmanager
-    def lent(self, count: int) -> Iterator[None]:
-        """While it lasts, computing is done on ``count`` threads, unless another asks later."""
-        key = object()
-        with self._lock:
-            if not self._asked:
-                self._before = ops.threads()
-            ops.set_threads(count)
-            self._asked[key] = count
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._asked[key]
-                ops.set_threads(next(reversed(self._asked.values()), self._before))
-
-
-_asked_threads = _AskedThreads()
 
 
 class TextClassifier:
@@ -258,7 +199,7 @@ class TextClassifier:
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
-        classes, targets = _encode_labels(labels, len(listed))
+        classes, targets = encode_labels(labels, len(listed))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
         # A small corpus has fewer words than there are ids.
         config = replace(
@@ -271,12 +212,8 @@ class TextClassifier:
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
         precision = ops.choose_precision(self.precision)
-        header = _header(config, training, precision, classes, tokenizer, [])
-        tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
-        storage.check_size(
-            tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
-            storage.header_size(header) + history_size(train_config.epochs),
-            "model",
+        model_file.check_model_size(
+            config, training, precision, classes, tokenizer, train_config.epochs
         )
         if checkpoint is not None:
             check_checkpoint_size(config, train_config)
@@ -366,7 +303,7 @@ class TextClassifier:
             yield
             return
         check_whole("threads", self.threads, 1, ops.MAX_THREADS)
-        with _asked_threads.lent(int(self.threads)):
+        with threads.asked.lent(int(self.threads)):
             yield
 
     # --- prediction
@@ -404,7 +341,7 @@ class TextClassifier:
         model = self._fitted()
         begun = time.perf_counter()
         encoded = self._encode(texts)
-        given = _label_array(labels, len(encoded))
+        given = label_array(labels, len(encoded))
         known = {label: i for i, label in enumerate(self.classes_.tolist())}
         unknown = [label for label in given.tolist() if label not in known]
         if unknown:
@@ -435,21 +372,10 @@ class TextClassifier:
         loaded model that is saved with "int8" once more gives the same bits. ShapeError for
         weights that are not finite.
         """
-        model = self._fitted()
-        check_quantize(quantize)
-        model.check_finite()
-        vocabulary = np.frombuffer(self.tokenizer_.vocabulary.to_bytes(), np.uint8)
-        weights = model.parameters if quantize is None else int8.quantize(model.parameters)
-        tensors: dict[str, npt.NDArray[Any]] = {**weights, "vocabulary": vocabulary}
-        history = [asdict(result) for result in self.history_]
-        for result in history:
-            del result["seconds"]  # all that differs between two runs of the same job
-        header = _header(
-            model.config, self.training_, model.precision, self.classes_, self.tokenizer_, history
+        trained = model_file.TrainedModel(
+            self._fitted(), self.tokenizer_, self.classes_, self.training_, self.history_
         )
-        if quantize is not None:
-            header["quantization"] = quantize
-        return storage.write_tensors(Path(path), tensors, header, replace=replace)
+        return model_file.write(path, trained, replace=replace, quantize=quantize)
 
     def _training(self) -> dict[str, Any]:
         """The arguments as a model file tells them, which have been checked."""
@@ -458,7 +384,7 @@ class TextClassifier:
         for name in ("learning_rate", "clip_norm", "validation_fraction"):
             if params[name] is not None:
                 params[name] = float(params[name])  # 1 and 1.0 are the same job
-        return {name: _plain(value) for name, value in params.items()}
+        return {name: plain(value) for name, value in params.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
@@ -473,147 +399,17 @@ class TextClassifier:
         path: str | os.PathLike[str],
     ) -> TextClassifier:
         """The classifier of what was read from ``path``. ModelFileError if it is no model."""
-        tensors = dict(tensors)
-        if header.get("kind") != "model":
-            raise ModelFileError(
-                f"{path} is a {header.get('kind', 'file of unknown kind')}, not a model; give the "
-                "file that training wrote at its end"
-            )
-        quantized = "quantization" in header
-        if quantized and header["quantization"] not in QUANTIZATIONS:
-            raise ModelFileError(
-                f"{path} is quantised to {reprlib.repr(header['quantization'])}, which this "
-                f"tidegate does not know, only {', '.join(QUANTIZATIONS)}; upgrade with: pip "
-                "install --upgrade tidegate"
-            )
-        try:
-            config = ModelConfig.from_json(header["config"])
-            training = {k: v for k, v in header["training"].items() if k != "threads"}
-            names = cls._parameter_names()
-            classifier = cls(**{k: v for k, v in training.items() if k in names})
-            classifier.training_ = training
-            classifier.classes_ = _stored_classes(header["classes"], header["label_type"])
-            if len(classifier.classes_) != config.classes:
-                raise DataError(f"{len(classifier.classes_)} labels for {config.classes} classes")
-            vocabulary = Vocabulary.from_bytes(tensors.pop("vocabulary").tobytes())
-            if vocabulary.size != config.vocabulary_size:
-                raise DataError(
-                    f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
-                )
-            classifier.tokenizer_ = Tokenizer(header["tokenizer"], vocabulary)
-            if quantized:
-                tensors = int8.dequantize(tensors, config.parameter_shapes())
-            classifier.model_ = TextModel(config, tensors, header["precision"])
-            classifier.model_.check_finite()
-            if not isinstance(header["history"], list):
-                raise DataError("the history is no list")
-            classifier.history_ = [
-                EpochResult.from_json({"seconds": math.nan, **result})
-                for result in header["history"]
-            ]
-        except (KeyError, TypeError, AttributeError, TidegateError) as error:
-            raise ModelFileError(
-                f"{path} is not a usable model ({error}); train or download it again"
-            ) from error
+        trained = model_file.from_tensors(tensors, header, path)
+        names = cls._parameter_names()
+        classifier = cls(**{k: v for k, v in trained.training.items() if k in names})
+        classifier.model_ = trained.model
+        classifier.tokenizer_ = trained.tokenizer
+        classifier.classes_ = trained.classes
+        classifier.training_ = trained.training
+        classifier.history_ = trained.history
         return classifier
-
-
-def _header(
-    config: ModelConfig,
-    training: dict[str, Any],
-    precision: ops.Precision,
-    classes: npt.NDArray[Any],
-    tokenizer: Tokenizer,
-    history: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """What the model file says besides the tensors."""
-    return {
-        "kind": "model",
-        "tidegate": tidegate.__version__,
-        "config": config.to_json(),
-        "training": training,
-        "classes": classes.tolist(),
-        "label_type": _LABEL_TYPES[classes.dtype.kind],
-        "tokenizer": tokenizer.kind,
-        "precision": precision,
-        "history": history,
-    }
-
-
-def check_quantize(quantize: str | None) -> None:
-    """ConfigError unless it is None or one of QUANTIZATIONS."""
-    if quantize is None:
-        return
-    if not isinstance(quantize, str) or quantize not in QUANTIZATIONS:
-        raise unknown_choice("quantize", quantize, QUANTIZATIONS)
 
 
 def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
     check_texts(texts)
     return texts if isinstance(texts, list) else list(texts)
-
-
-def _label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
-    """Labels as an array of str, int, bool or float; DataError for anything else."""
-    check_column("labels", labels, "give a list with one label for each text")
-    listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
-    if len(listed) != texts:
-        raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
-    listed = [_plain(label) for label in listed]
-    types = {type(label) for label in listed}
-    for i, label in enumerate(listed):
-        if type(label) not in (str, int, bool, float):
-            raise DataError(f"label {i} is {label!r}; labels are str, int, bool or float")
-        if isinstance(label, float) and not math.isfinite(label):
-            raise DataError(f"label {i} is {label!r}; drop the text, or give it a finite label")
-        if isinstance(label, int) and not -(2**63) <= label < 2**63:
-            raise DataError(f"label {i} is {label}, too large for 64 bits; use str labels")
-    if len(types) > 1:
-        mixed = ", ".join(sorted(t.__name__ for t in types))
-        raise DataError(f"labels mix {mixed}; make them all of one type, such as str")
-    array = np.array(listed) if listed else np.array([], dtype=np.str_)
-    if array.dtype.kind == "U" and array.tolist() != listed:
-        # NumPy strips trailing NULs, which would make two labels one.
-        raise DataError("a label ends with a NUL character; strip it")
-    return array
-
-
-def _encode_labels(
-    labels: Iterable[Any], texts: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-    """The sorted classes, and each label's number among them."""
-    array = _label_array(labels, texts)
-    if not len(array):
-        raise DataError("there are no texts to train on; give at least two, of two classes")
-    classes, targets = np.unique(array, return_inverse=True)
-    if len(classes) < 2:
-        raise DataError(
-            f"every label is {classes.tolist()[0]!r}; a classifier needs texts of at least two "
-            "classes"
-        )
-    check_whole("classes", len(classes), 2, 100_000)
-    return classes, targets.reshape(-1).astype(np.int32)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's scalars and subclasses of str, int and float, as enums are, as Python's own."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    # By the base's own methods: an enum's str() is its name.
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    return value
-
-
-def _stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
-    types: dict[Any, type] = {"str": str, "int": int, "bool": bool, "float": float}
-    wanted = types[label_type]
-    if not isinstance(stored, list) or any(type(label) is not wanted for label in stored):
-        raise DataError(f"the labels are not all {label_type}")
-    if not all(label < following for label, following in pairwise(stored)):
-        raise DataError("the labels are not sorted and distinct")
-    return _label_array(stored, len(stored))

@@ -215,7 +215,8 @@ def train(
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import data as datasets
     from tidegate import ops
-    from tidegate.estimator import TextClassifier, check_quantize
+    from tidegate.estimator import TextClassifier
+    from tidegate.model_file import check_quantize
 
     check_quantize(quantize)
     if preset is None:

@@ -1,0 +1,83 @@
+"""Labels of every kind that people have, as numbers of classes and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.errors import DataError
+from tidegate.model import check_whole
+from tidegate.text import check_column
+
+LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
+
+
+def label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
+    """Labels as an array of str, int, bool or float; DataError for anything else."""
+    check_column("labels", labels, "give a list with one label for each text")
+    listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    if len(listed) != texts:
+        raise DataError(f"{texts} texts have {len(listed)} labels; give one label for each text")
+    listed = [plain(label) for label in listed]
+    types = {type(label) for label in listed}
+    for i, label in enumerate(listed):
+        if type(label) not in (str, int, bool, float):
+            raise DataError(f"label {i} is {label!r}; labels are str, int, bool or float")
+        if isinstance(label, float) and not math.isfinite(label):
+            raise DataError(f"label {i} is {label!r}; drop the text, or give it a finite label")
+        if isinstance(label, int) and not -(2**63) <= label < 2**63:
+            raise DataError(f"label {i} is {label}, too large for 64 bits; use str labels")
+    if len(types) > 1:
+        mixed = ", ".join(sorted(t.__name__ for t in types))
+        raise DataError(f"labels mix {mixed}; make them all of one type, such as str")
+    array = np.array(listed) if listed else np.array([], dtype=np.str_)
+    if array.dtype.kind == "U" and array.tolist() != listed:
+        # NumPy strips trailing NULs, which would make two labels one.
+        raise DataError("a label ends with a NUL character; strip it")
+    return array
+
+
+def encode_labels(
+    labels: Iterable[Any], texts: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """The sorted classes, and each label's number among them."""
+    array = label_array(labels, texts)
+    if not len(array):
+        raise DataError("there are no texts to train on; give at least two, of two classes")
+    classes, targets = np.unique(array, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"every label is {classes.tolist()[0]!r}; a classifier needs texts of at least two "
+            "classes"
+        )
+    check_whole("classes", len(classes), 2, 100_000)
+    return classes, targets.reshape(-1).astype(np.int32)
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars and subclasses of str, int and float, as enums are, as Python's own."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    # By the base's own methods: an enum's str() is its name.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return value
+
+
+def stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
+    types: dict[Any, type] = {"str": str, "int": int, "bool": bool, "float": float}
+    wanted = types[label_type]
+    if not isinstance(stored, list) or any(type(label) is not wanted for label in stored):
+        raise DataError(f"the labels are not all {label_type}")
+    if not all(label < following for label, following in pairwise(stored)):
+        raise DataError("the labels are not sorted and distinct")
+    return label_array(stored, len(stored))

@@ -1,0 +1,159 @@
+"""A trained classifier as one file: what it holds, and how it is read back."""
+
+from __future__ import annotations
+
+import math
+import os
+import reprlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tidegate
+from tidegate import int8, ops, storage
+from tidegate.checkpoint import history_size
+from tidegate.errors import DataError, ModelFileError, TidegateError, unknown_choice
+from tidegate.labels import LABEL_TYPES, stored_classes
+from tidegate.model import ModelConfig, TextModel
+from tidegate.records import EpochResult
+from tidegate.text import Tokenizer, Vocabulary
+
+QUANTIZATIONS = ("int8",)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """All that predicting texts needs, and what is told of the training.
+
+    classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
+    """
+
+    model: TextModel
+    tokenizer: Tokenizer
+    classes: npt.NDArray[Any]
+    training: dict[str, Any]
+    history: list[EpochResult]
+
+
+def check_quantize(quantize: str | None) -> None:
+    """ConfigError unless it is None or one of QUANTIZATIONS."""
+    if quantize is None:
+        return
+    if not isinstance(quantize, str) or quantize not in QUANTIZATIONS:
+        raise unknown_choice("quantize", quantize, QUANTIZATIONS)
+
+
+def check_model_size(
+    config: ModelConfig,
+    training: dict[str, Any],
+    precision: ops.Precision,
+    classes: npt.NDArray[Any],
+    tokenizer: Tokenizer,
+    epochs: int,
+) -> None:
+    """ConfigError if the model would be too large a file; for use before training."""
+    header = _header(config, training, precision, classes, tokenizer, [])
+    tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
+    storage.check_size(
+        tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
+        storage.header_size(header) + history_size(epochs),
+        "model",
+    )
+
+
+def write(
+    path: str | os.PathLike[str],
+    trained: TrainedModel,
+    *,
+    replace: bool = True,
+    quantize: str | None = None,
+) -> str:
+    """Write the file, whole or not at all; return its sha256. See ``TextClassifier.save``."""
+    model, tokenizer = trained.model, trained.tokenizer
+    check_quantize(quantize)
+    model.check_finite()
+    vocabulary = np.frombuffer(tokenizer.vocabulary.to_bytes(), np.uint8)
+    weights = model.parameters if quantize is None else int8.quantize(model.parameters)
+    tensors: dict[str, npt.NDArray[Any]] = {**weights, "vocabulary": vocabulary}
+    history = [asdict(result) for result in trained.history]
+    for result in history:
+        del result["seconds"]  # all that differs between two runs of the same job
+    header = _header(
+        model.config, trained.training, model.precision, trained.classes, tokenizer, history
+    )
+    if quantize is not None:
+        header["quantization"] = quantize
+    return storage.write_tensors(Path(path), tensors, header, replace=replace)
+
+
+def from_tensors(
+    tensors: Mapping[str, npt.NDArray[Any]],
+    header: Mapping[str, Any],
+    path: str | os.PathLike[str],
+) -> TrainedModel:
+    """The model of what was read from ``path``. ModelFileError if it is none."""
+    tensors = dict(tensors)
+    if header.get("kind") != "model":
+        raise ModelFileError(
+            f"{path} is a {header.get('kind', 'file of unknown kind')}, not a model; give the "
+            "file that training wrote at its end"
+        )
+    quantized = "quantization" in header
+    if quantized and header["quantization"] not in QUANTIZATIONS:
+        raise ModelFileError(
+            f"{path} is quantised to {reprlib.repr(header['quantization'])}, which this "
+            f"tidegate does not know, only {', '.join(QUANTIZATIONS)}; upgrade with: pip "
+            "install --upgrade tidegate"
+        )
+    try:
+        config = ModelConfig.from_json(header["config"])
+        training = {k: v for k, v in header["training"].items() if k != "threads"}
+        classes = stored_classes(header["classes"], header["label_type"])
+        if len(classes) != config.classes:
+            raise DataError(f"{len(classes)} labels for {config.classes} classes")
+        vocabulary = Vocabulary.from_bytes(tensors.pop("vocabulary").tobytes())
+        if vocabulary.size != config.vocabulary_size:
+            raise DataError(
+                f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
+            )
+        tokenizer = Tokenizer(header["tokenizer"], vocabulary)
+        if quantized:
+            tensors = int8.dequantize(tensors, config.parameter_shapes())
+        model = TextModel(config, tensors, header["precision"])
+        model.check_finite()
+        if not isinstance(header["history"], list):
+            raise DataError("the history is no list")
+        history = [
+            EpochResult.from_json({"seconds": math.nan, **result}) for result in header["history"]
+        ]
+    except (KeyError, TypeError, AttributeError, TidegateError) as error:
+        raise ModelFileError(
+            f"{path} is not a usable model ({error}); train or download it again"
+        ) from error
+    return TrainedModel(model, tokenizer, classes, training, history)
+
+
+def _header(
+    config: ModelConfig,
+    training: dict[str, Any],
+    precision: ops.Precision,
+    classes: npt.NDArray[Any],
+    tokenizer: Tokenizer,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the file says besides the tensors."""
+    return {
+        "kind": "model",
+        "tidegate": tidegate.__version__,
+        "config": config.to_json(),
+        "training": training,
+        "classes": classes.tolist(),
+        "label_type": LABEL_TYPES[classes.dtype.kind],
+        "tokenizer": tokenizer.kind,
+        "precision": precision,
+        "history": history,
+    }
