@@ -3,7 +3,6 @@
 // then it forwards.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -11,12 +10,12 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <optional>
 #include <string>
 #include <utility>
 
-#include "bind_text.h"
 #include "bind.h"
+#include "bind_positions.h"
+#include "bind_text.h"
 #include "dispatch.h"
 #include "pack.h"
 #include "parallel.h"
@@ -28,25 +27,11 @@ namespace nb = nanobind;
 namespace tidegate {
 namespace {
 
-template <class T, int Dimensions>
-using In = nb::ndarray<const T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
-template <class T, int Dimensions>
-using Out = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
-template <class T, int Dimensions>
-using MaybeIn = std::optional<In<T, Dimensions>>;
-template <class T, int Dimensions>
-using MaybeOut = std::optional<Out<T, Dimensions>>;
-
 std::atomic<const Kernels*> active_table{nullptr};
 
 const Kernels& active() {
   const Kernels* table = active_table.load(std::memory_order_acquire);
   return table != nullptr ? *table : *available_kernels().front();
-}
-
-template <class Array>
-auto data_or_null(const Array& array) {
-  return array ? array->data() : nullptr;
 }
 
 nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> rows,
@@ -455,5 +440,6 @@ NB_MODULE(_kernels, module) {
              nb::arg("gradient_scale"));
   module.def("gather_rows", &gather_rows, array("table"), array("rows"), array("out"));
   module.def("sum_of_squares", &sum_of_squares, array("x"));
+  bind_positions(module);
   bind_text(module);
 }

@@ -18,6 +18,7 @@ ARRAYS = {
     "dtype=float32, shape=(*)": "_Floats",
     "dtype=float32, shape=(*, *)": "_FloatRows",
     "dtype=int32, shape=(*)": "_Int32s",
+    "dtype=int32, shape=(*, *)": "_Int32Rows",
     "dtype=int64, shape=(*)": "_Int64s",
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 _Floats: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
 _FloatRows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 _Int32s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
+_Int32Rows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 _Int64s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 # --- the machine
@@ -37,6 +38,81 @@ def pack(
     """The fields of ``batch.PackedBatch`` in their order. IndexError for an id out of range."""
 
 def gather_rows(table: _FloatRows, rows: _Int32s, out: _FloatRows) -> None: ...
+
+# --- all states of a batch
+
+def reverse_batch(
+    lengths: _Int32s,
+    step_offsets: _Int32s,
+    index: _Int32s,
+    occurrence_offsets: _Int32s,
+    reversal: _Int32s,
+    reversed_index: _Int32s,
+    reversed_occurrences: _Int32s,
+) -> None: ...
+def copy_columns(
+    source: _FloatRows,
+    source_column: int,
+    rows: _Int32s | None,
+    out: _FloatRows,
+    out_column: int,
+    width: int,
+) -> None: ...
+def scale_rows(values: _FloatRows, rows: _Int32s, masks: _FloatRows) -> None: ...
+def sum_rows(
+    values: _FloatRows, occurrences: _Int32s, occurrence_offsets: _Int32s, sums: _FloatRows
+) -> None: ...
+def pool_states(
+    pooling: int,
+    lengths: _Int32s,
+    step_offsets: _Int32s,
+    padding_steps: int,
+    states: _FloatRows,
+    weights: _Floats | None,
+    pooled: _FloatRows,
+    chosen: _Int32Rows | None,
+) -> None: ...
+def pool_states_backward(
+    pooling: int,
+    lengths: _Int32s,
+    step_offsets: _Int32s,
+    padding_steps: int,
+    d_pooled: _FloatRows,
+    states: _FloatRows | None,
+    weights: _Floats | None,
+    chosen: _Int32Rows | None,
+    d_states: _FloatRows,
+    d_weights: _Floats | None,
+) -> None: ...
+def softmax_texts(
+    lengths: _Int32s, step_offsets: _Int32s, scores: _Floats, shares: _Floats
+) -> None: ...
+def softmax_texts_backward(
+    lengths: _Int32s,
+    step_offsets: _Int32s,
+    shares: _Floats,
+    d_shares: _Floats,
+    d_scores: _Floats,
+) -> None: ...
+def layer_norm(
+    x: _FloatRows,
+    gain: _Floats,
+    bias: _Floats,
+    epsilon: float,
+    out: _FloatRows,
+    mean: _Floats,
+    inverse: _Floats,
+) -> None: ...
+def layer_norm_backward(
+    x: _FloatRows,
+    gain: _Floats,
+    mean: _Floats,
+    inverse: _Floats,
+    d_out: _FloatRows,
+    d_x: _FloatRows,
+    d_gain: _Floats,
+    d_bias: _Floats,
+) -> None: ...
 
 # --- text: where a str isn't ASCII it has to be lower-case
 

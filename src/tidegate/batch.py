@@ -79,6 +79,14 @@ class TokenizedTexts:
         """The given rows in the given order, copied."""
         return TokenizedTexts.from_rows([self.row(int(i)) for i in rows])
 
+    def padded(self, length: int, padding_id: int) -> TokenizedTexts:
+        """Every row ``length`` ids long: padded in front, or its last ones."""
+        ids = np.full((len(self), length), padding_id, np.int32)
+        for i in range(len(self)):
+            kept = self.row(i)[-length:]
+            ids[i, length - len(kept) :] = kept
+        return TokenizedTexts(ids.reshape(-1), np.arange(len(self) + 1, dtype=np.int64) * length)
+
     @classmethod
     def from_rows(cls, rows: Iterable[np.ndarray | Sequence[int]]) -> TokenizedTexts:
         """Join rows of ids. An id that is no int32 raises ShapeError."""

@@ -29,14 +29,14 @@ def permutation(seed: int, stream: str, count: int) -> npt.NDArray[np.int64]:
     return np.argsort(random_raw(seed, stream, count), kind="stable")
 
 
-def _uniform01(seed: int, stream: str, count: int) -> npt.NDArray[np.float64]:
+def uniform01(seed: int, stream: str, count: int) -> npt.NDArray[np.float64]:
     """[count] float64 in [0, 1), with 53 random bits."""
     return (random_raw(seed, stream, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def uniform(seed: int, stream: str, shape: tuple[int, ...], limit: float) -> Float32:
     """Uniform in [-limit, limit). Keras's embeddings use limit 0.05."""
-    drawn = _uniform01(seed, stream, int(np.prod(shape))).reshape(shape)
+    drawn = uniform01(seed, stream, int(np.prod(shape))).reshape(shape)
     return ((2.0 * drawn - 1.0) * limit).astype(np.float32)
 
 
@@ -53,7 +53,7 @@ def orthogonal(seed: int, stream: str, shape: tuple[int, int]) -> Float32:
     """
     small, large = min(shape), max(shape)
     count = small * large
-    draws = _uniform01(seed, stream, 2 * count)
+    draws = uniform01(seed, stream, 2 * count)
     # Box and Muller; 1 - u is never 0.
     normal = np.sqrt(-2.0 * np.log(1.0 - draws[:count])) * np.cos(2.0 * np.pi * draws[count:])
     basis = normal.reshape(small, large)

@@ -1,8 +1,8 @@
-"""The classifier's shape and its weights: embedding, recurrent layer, last state, output."""
+"""The classifier's shape and its weights: embedding, recurrent layers, pooling, output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,22 @@ import numpy.typing as npt
 from tidegate import initializers, ops
 from tidegate.batch import PackedBatch, TokenizedTexts
 from tidegate.errors import ConfigError, ShapeError, unknown_choice
-from tidegate.layers import Backward, Chain, Embedding, LastState, Linear, Recurrent
+from tidegate.layers import (
+    POOLINGS,
+    Backward,
+    Bidirectional,
+    Chain,
+    Embedding,
+    Layer,
+    LayerNorm,
+    Linear,
+    NextInputs,
+    OutputDropout,
+    Pool,
+    Recurrent,
+)
+from tidegate.noise import SILENT, Noise
+from tidegate.text import PADDING_ID, UNKNOWN_ID
 
 Float32 = npt.NDArray[np.float32]
 
@@ -28,7 +43,12 @@ _LIMITS = {
     "hidden_size": (1, 8_192),
     "classes": (2, 100_000),
     "max_length": (1, 100_000),
+    "layers": (1, 64),
 }
+# Fields that the first released files do not have. Written only where they are not the default.
+_LATER = ("layers", "bidirectional", "pooling", "layer_norm")
+
+_SCORED_TOGETHER = 64  # texts of a group that is scored by the layers themselves
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,11 @@ class ModelConfig:
     product (Keras, PyTorch, cuDNN) or "before" it (the lecture's equations). vocabulary_size
     counts the four special ids. max_length: tokens read of a text, its last ones. masked: whether
     padding is left out; False is the lecture's pre-padding, which the network reads. classes: two
-    classes have one logit, more have one each.
+    classes have one logit, more have one each. layers: recurrent layers, each reading the states
+    of the one before it. bidirectional: each layer reads texts from both ends. pooling: what of
+    the last layer's states the output layer reads: "last", "max", "mean", "attention" or several,
+    as in "last+max+mean". layer_norm: whether the states between layers, and what the output layer
+    reads, are normalised.
     """
 
     cell: str = "gru"
@@ -50,18 +74,57 @@ class ModelConfig:
     classes: int = 2
     max_length: int = 200
     masked: bool = False
+    layers: int = 1
+    bidirectional: bool = False
+    pooling: str = "last"
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise unknown_choice("cell", self.cell, CELLS)
         if not isinstance(self.reset, str) or self.reset not in RESETS:
             raise unknown_choice("reset", self.reset, RESETS)
-        if not isinstance(self.masked, bool):
-            raise ConfigError(f"masked={self.masked!r} is neither True nor False")
+        for name in ("masked", "bidirectional", "layer_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} is neither True nor False")
+        self._check_pooling()
         for name, (least, most) in _LIMITS.items():
             check_whole(name, getattr(self, name), least, most)
             # NumPy's integers, as a search over parameters gives them, are no JSON.
             object.__setattr__(self, name, int(getattr(self, name)))
+
+    def _check_pooling(self) -> None:
+        kinds = self.pooling.split("+") if isinstance(self.pooling, str) else [self.pooling]
+        for kind in kinds:
+            if not isinstance(kind, str) or kind not in POOLINGS:
+                raise unknown_choice("pooling", kind, POOLINGS)
+        if len(set(kinds)) < len(kinds):
+            raise ConfigError(f"pooling={self.pooling!r} names one kind twice")
+        if "attention" in kinds and not self.masked:
+            raise ConfigError(f"pooling={self.pooling!r} has attention, which needs masked=True")
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """The kinds of pooling, in the order in which the output layer reads them."""
+        return tuple(self.pooling.split("+"))
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers a recurrent layer's states have, both directions together."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def recurrent_names(self) -> tuple[tuple[str, ...], ...]:
+        """For each layer, its name, and that of the one that reads from the end, if any."""
+        numbered = ("recurrent" if i == 0 else f"recurrent{i + 1}" for i in range(self.layers))
+        if self.bidirectional:
+            return tuple((name, f"{name}_reverse") for name in numbered)
+        return tuple((name,) for name in numbered)
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether padding is made part of each text, because it is read from the end too."""
+        return self.bidirectional and not self.masked
 
     @property
     def kind(self) -> ops.Kind:
@@ -77,31 +140,47 @@ class ModelConfig:
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape."""
-        embedding, hidden = self.embedding_size, self.hidden_size
-        gates = len(ops.GATES[self.cell])
+        hidden, gates = self.hidden_size, len(ops.GATES[self.cell])
         shapes: dict[str, tuple[int, ...]] = {
-            "embedding.weight": (self.vocabulary_size, embedding),
-            "recurrent.kernel": (embedding, gates * hidden),
-            "recurrent.recurrent_kernel": (hidden, gates * hidden),
-            "recurrent.bias": (gates * hidden,),
-            "output.kernel": (hidden, self.logits),
-            "output.bias": (self.logits,),
+            "embedding.weight": (self.vocabulary_size, self.embedding_size)
         }
-        if self.kind == "gru_after":
-            shapes["recurrent.recurrent_bias"] = (gates * hidden,)
+        for layer, names in enumerate(self.recurrent_names):
+            width = self.state_size if layer else self.embedding_size
+            for name in names:
+                shapes[f"{name}.kernel"] = (width, gates * hidden)
+                shapes[f"{name}.recurrent_kernel"] = (hidden, gates * hidden)
+                shapes[f"{name}.bias"] = (gates * hidden,)
+                if self.kind == "gru_after":
+                    shapes[f"{name}.recurrent_bias"] = (gates * hidden,)
+            if self.layer_norm and layer:
+                shapes[f"{names[0]}_norm.gain"] = shapes[f"{names[0]}_norm.bias"] = (width,)
+        pooled = self.state_size * len(self.poolings)
+        if "attention" in self.poolings:
+            shapes["attention.query"] = (self.state_size,)
+        if self.layer_norm:
+            shapes["output_norm.gain"] = shapes["output_norm.bias"] = (pooled,)
+        shapes["output.kernel"] = (pooled, self.logits)
+        shapes["output.bias"] = (self.logits,)
         return shapes
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return asdict(self)
+        defaults = {name: type(self).__dataclass_fields__[name].default for name in _LATER}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in defaults or value != defaults[name]
+        }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ModelConfig:
         """The config of these fields. ConfigError if one is missing, unknown or bad."""
-        wanted = set(cls.__dataclass_fields__)
-        if set(fields) != wanted:
-            different = ", ".join(sorted(wanted ^ set(fields)))
-            raise ConfigError(f"the model's config has missing or unknown fields: {different}")
+        known = set(cls.__dataclass_fields__)
+        different = (known - set(_LATER) - set(fields)) | (set(fields) - known)
+        if different:
+            raise ConfigError(
+                "the model's config has missing or unknown fields: " + ", ".join(sorted(different))
+            )
         return cls(**fields)
 
 
@@ -145,22 +224,42 @@ class TextModel:
                 )
         self._use({name: np.ascontiguousarray(parameters[name]) for name in shapes})
         self._scorer: ops.Scorer | None = None
+        self._frozen = False
 
     def _use(self, p: dict[str, Float32]) -> None:
         """Make layers of these arrays."""
         self._parameters = MappingProxyType(p)
-        self._weights = ops.RecurrentWeights(
-            p["recurrent.kernel"],
-            p["recurrent.recurrent_kernel"],
-            p["recurrent.bias"],
-            p.get("recurrent.recurrent_bias"),
+        self._chain = Chain(*self._layers(p))
+
+    def _weights(self, name: str) -> ops.RecurrentWeights:
+        p = self._parameters
+        return ops.RecurrentWeights(
+            p[f"{name}.kernel"],
+            p[f"{name}.recurrent_kernel"],
+            p[f"{name}.bias"],
+            p.get(f"{name}.recurrent_bias"),
         )
-        self._chain = Chain(
-            Embedding(p["embedding.weight"]),
-            Recurrent(self.config.kind, self._weights, precision=self.precision),
-            LastState(),
-            Linear(p["output.kernel"], p["output.bias"]),
-        )
+
+    def _layers(self, p: Mapping[str, Float32]) -> Iterator[Layer]:
+        config = self.config
+        yield Embedding(p["embedding.weight"])
+        for layer, names in enumerate(config.recurrent_names):
+            if layer:
+                yield NextInputs(f"{names[0]} inputs")
+                if config.layer_norm:
+                    norm = f"{names[0]}_norm"
+                    yield LayerNorm(p[f"{norm}.gain"], p[f"{norm}.bias"], norm)
+            outputs = layer + 1 < config.layers or config.poolings != ("last",)
+            directions = [
+                Recurrent(config.kind, self._weights(name), name, self.precision, outputs)
+                for name in names
+            ]
+            yield Bidirectional(*directions) if config.bidirectional else directions[0]
+        yield Pool(config.poolings, p.get("attention.query"))
+        if config.layer_norm:
+            yield LayerNorm(p["output_norm.gain"], p["output_norm.bias"], "output_norm")
+        yield OutputDropout()
+        yield Linear(p["output.kernel"], p["output.bias"])
 
     @property
     def parameters(self) -> Mapping[str, Float32]:
@@ -180,35 +279,48 @@ class TextModel:
             stream = f"initialize {name}"
             if name == "embedding.weight":
                 value = initializers.uniform(seed, stream, shape, _EMBEDDING_LIMIT)
-            elif name == "recurrent.recurrent_kernel":
+            elif name.endswith(".recurrent_kernel"):
                 value = initializers.orthogonal(seed, stream, (shape[0], shape[1]))
             elif len(shape) == 2:
                 value = initializers.glorot_uniform(seed, stream, (shape[0], shape[1]))
             else:
-                value = np.zeros(shape, np.float32)
+                value = np.full(shape, 1.0 if name.endswith(".gain") else 0.0, np.float32)
             parameters[name] = value
         if config.cell == "lstm":
             # The forget gate starts open. Source: Jozefowicz, Zaremba & Sutskever 2015.
-            parameters["recurrent.bias"][config.hidden_size : 2 * config.hidden_size] = 1.0
+            for names in config.recurrent_names:
+                for name in names:
+                    parameters[f"{name}.bias"][config.hidden_size : 2 * config.hidden_size] = 1.0
         return cls(config, parameters, precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles are made of what defines the model; scratch memory stays behind.
         return TextModel, (self.config, dict(self.parameters), self.precision)
 
-    def pack(self, texts: TokenizedTexts, rows: npt.ArrayLike) -> PackedBatch:
-        """The given rows as a batch for this model."""
+    def pack(
+        self, texts: TokenizedTexts, rows: npt.ArrayLike, noise: Noise = SILENT
+    ) -> PackedBatch:
+        """The given rows as a batch for this model. noise: may make words unknown."""
+        if noise.rates.words or self.config.reads_padding:
+            texts = texts.select(np.asarray(rows))
+            rows = np.arange(len(texts))
+            if noise.rates.words:
+                drops = noise.drops("words", texts.token_ids.shape, noise.rates.words)
+                ids = np.where(drops, np.int32(UNKNOWN_ID), texts.token_ids)
+                texts = TokenizedTexts(ids, texts.offsets)
+            if self.config.reads_padding:
+                texts = texts.padded(self.config.max_length, PADDING_ID)
         return ops.pack(
             texts,
             rows,
             max_length=self.config.max_length,
-            masked=self.config.masked,
+            masked=self.config.masked or self.config.reads_padding,
             vocabulary_size=self.config.vocabulary_size,
         )
 
-    def __call__(self, batch: PackedBatch) -> tuple[Float32, Backward]:
+    def __call__(self, batch: PackedBatch, noise: Noise = SILENT) -> tuple[Float32, Backward]:
         """Logits [B, L] in packed order, and the function that takes their gradient back."""
-        return self._chain(batch)
+        return self._chain(batch, noise)
 
     def loss(self, logits: Float32, targets: npt.NDArray[np.int32]) -> tuple[float, Float32, int]:
         """Mean cross-entropy in nats, its gradient [B, L], and how many rows are right."""
@@ -222,8 +334,27 @@ class TextModel:
 
         The same bits as a call's, whatever texts stand beside one another.
         """
+        if not self._has_scorer:
+            return self._score_in_groups(texts)
         scorer = self._scorer if self._scorer is not None else self._make_scorer()
         return scorer.score(texts)
+
+    @property
+    def _has_scorer(self) -> bool:
+        """Whether the model is of the shape that ``ops.Scorer`` knows."""
+        config = self.config
+        plain = config.poolings == ("last",) and not config.layer_norm
+        return plain and config.layers == 1 and not config.bidirectional
+
+    def _score_in_groups(self, texts: TokenizedTexts) -> Float32:
+        """The logits of the layers themselves, over texts of nearly one length at a time."""
+        logits = np.empty((len(texts), self.config.logits), np.float32)
+        order = np.argsort(-texts.lengths, kind="stable")
+        for start in range(0, len(order), _SCORED_TOGETHER):
+            rows = order[start : start + _SCORED_TOGETHER]
+            batch = self.pack(texts, rows)
+            logits[rows[batch.rows]] = self(batch)[0]
+        return logits
 
     def freeze(self) -> None:
         """Make every later prediction faster, and the model one that can't be changed.
@@ -233,13 +364,14 @@ class TextModel:
         writable and are the caller's alone. It is no training's peak of memory, as Adam holds two
         more numbers for each weight.
         """
-        if self._scorer is None:
+        if not self._frozen:
             # Always copies: NumPy can't tell whether a view would still write to an array.
             own = {name: value.copy() for name, value in self.parameters.items()}
             for value in own.values():
                 value.flags.writeable = False
             self._use(own)
-            self._scorer = self._make_scorer()
+            self._scorer = self._make_scorer() if self._has_scorer else None
+            self._frozen = True
 
     def check_finite(self) -> None:
         """ShapeError if a weight is not a finite number."""
@@ -255,7 +387,7 @@ class TextModel:
         return ops.Scorer(
             self.config.kind,
             self.parameters["embedding.weight"],
-            self._weights,
+            self._weights("recurrent"),
             self.parameters["output.kernel"],
             self.parameters["output.bias"],
             max_length=self.config.max_length,

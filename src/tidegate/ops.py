@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from tidegate import _kernels
 from tidegate.batch import PackedBatch, TokenizedTexts
+from tidegate.checks import check_array as _check
+from tidegate.checks import check_range as _check_range
 from tidegate.errors import ConfigError, ShapeError, unknown_choice
 from tidegate.reference import GATES, KINDS, Kind, RecurrentGradients, RecurrentWeights
 
@@ -157,38 +159,6 @@ _configure_from_environment()
 
 
 # --- checks ----------------------------------------------------------------------------------
-
-
-def _check(
-    name: str,
-    array: object,
-    shape: tuple[int | None, ...] | None,
-    dtype: type = np.float32,
-    *,
-    written: bool = False,
-) -> None:
-    """``shape`` holds None where any length will do, and is None where any shape will."""
-    if not isinstance(array, np.ndarray):
-        raise ShapeError(f"{name} is a {type(array).__name__}; give a NumPy array")
-    if array.dtype != dtype:
-        raise ShapeError(f"{name} has dtype {array.dtype}; give {np.dtype(dtype)}")
-    if shape is not None and (
-        array.ndim != len(shape)
-        or any(w is not None and w != got for w, got in zip(shape, array.shape, strict=True))
-    ):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ShapeError(f"{name} has shape {list(array.shape)}; [{wanted}] is needed")
-    if not array.flags.c_contiguous:
-        raise ShapeError(f"{name} is not contiguous; pass np.ascontiguousarray({name})")
-    if written and not array.flags.writeable:
-        raise ShapeError(f"{name} is read-only, and is to be changed in place; pass a copy")
-
-
-def _check_range(name: str, values: np.ndarray, limit: int) -> None:
-    if values.size and not (int(values.min()) >= 0 and int(values.max()) < limit):
-        raise ShapeError(
-            f"{name} runs from {values.min()} to {values.max()}; it must lie in 0..{limit - 1}"
-        )
 
 
 def _check_batch(batch: PackedBatch) -> None:
