@@ -72,7 +72,9 @@ def plain_states(config: ModelConfig, p: dict[str, Float64], name: str, x: Float
         TokenizedTexts.from_rows([list(range(len(x)))]), [0], max_length=99, masked=True
     )
     weights = reference.RecurrentWeights(
-        *(p.get(f"{name}.{part}") for part in ("kernel", "recurrent_kernel", "bias")),  # type: ignore[arg-type]
+        p[f"{name}.kernel"],
+        p[f"{name}.recurrent_kernel"],
+        p[f"{name}.bias"],
         p.get(f"{name}.recurrent_bias"),
     )
     return reference.recurrent_forward(config.kind, batch, x, weights, dense=True)[0]
@@ -158,7 +160,7 @@ def test_gradients_by_finite_differences(config: ModelConfig) -> None:
     p = wide(model)
 
     def total() -> float:
-        found = [plain_logits(config, p, texts.row(row).tolist()) for row in rows]
+        found = [plain_logits(config, p, texts.row(row).tolist()) for row in range(len(texts))]
         return float((np.array(found) * weigh).sum())
 
     assert set(gradients) == set(p)

@@ -27,7 +27,14 @@ from tidegate.errors import (
 from tidegate.metrics import LabeledSet
 from tidegate.model import ModelConfig, TextModel
 from tidegate.optim import Adam
-from tidegate.records import EpochResult, Progress, TrainConfig, from_fields
+from tidegate.records import (
+    EpochResult,
+    Progress,
+    TrainConfig,
+    from_fields,
+    is_ended,
+    kept_weights,
+)
 
 _GO_ON = "go on with --resume (resume=True)"
 
@@ -62,12 +69,22 @@ class Checkpoint:
         self._run = run
 
     def save(
-        self, model: TextModel, optimizer: Adam, progress: Progress, history: list[EpochResult]
+        self,
+        model: TextModel,
+        optimizer: Adam,
+        progress: Progress,
+        history: list[EpochResult],
+        kept: Mapping[str, Mapping[str, npt.NDArray[np.float32]]],
     ) -> None:
-        """Write the file, unless a number is not finite: then the old one stays."""
+        """Write the file, unless a number is not finite: then the old one stays.
+
+        kept: copies of the weights, by what they are.
+        """
         if not all_finite(model, optimizer):
             return
         tensors: dict[str, npt.NDArray[Any]] = {**model.parameters, **optimizer.state()}
+        for copy, weights in kept.items():
+            tensors.update({f"{copy}.{name}": value for name, value in weights.items()})
         header: dict[str, Any] = {
             "kind": "checkpoint",
             "run": self._run,
@@ -86,9 +103,14 @@ class Checkpoint:
         self.kept = replace(progress)
 
     def load(
-        self, model: TextModel, optimizer: Adam, config: TrainConfig, steps: int
+        self,
+        model: TextModel,
+        optimizer: Adam,
+        config: TrainConfig,
+        steps: int,
+        kept: Mapping[str, Mapping[str, npt.NDArray[np.float32]]],
     ) -> tuple[Progress, list[EpochResult]]:
-        """Give model and optimizer what the file holds; return where its run stands.
+        """Give model, optimizer and kept weights what the file holds; return where its run stands.
 
         steps: of one epoch. Nothing is changed by a file that can't be used.
         """
@@ -101,7 +123,10 @@ class Checkpoint:
                 "ones, or remove it to start again"
             )
         try:
-            for name, own in model.parameters.items():
+            held = dict(model.parameters)
+            for copy, weights in kept.items():
+                held.update({f"{copy}.{name}": value for name, value in weights.items()})
+            for name, own in held.items():
                 if tensors[name].shape != own.shape or tensors[name].dtype != own.dtype:
                     raise ShapeError(f"{name} does not fit the model")
             progress = from_fields(Progress, header["progress"])
@@ -117,10 +142,11 @@ class Checkpoint:
             raise ModelFileError(
                 f"{path} is not a usable checkpoint ({error}); remove it to start again"
             ) from error
-        for name, own in model.parameters.items():
+        for name, own in held.items():
             own[...] = tensors[name]
         self.kept = replace(progress)
-        if header.get("made_by") != _maker(model) and progress.epoch <= config.epochs:
+        ended = is_ended(history, config.epochs, config.patience)
+        if header.get("made_by") != _maker(model) and not ended:
             warnings.warn(
                 f"{path} was written by {_maker_name(header.get('made_by'))} and goes on with "
                 f"{_maker_name(_maker(model))}: the model may differ in its last bits from one "
@@ -161,8 +187,9 @@ def history_size(epochs: int) -> int:
 def check_checkpoint_size(model: ModelConfig, config: TrainConfig) -> None:
     """ConfigError if a run's checkpoint would be too large a file; for use before training."""
     numbers = sum(math.prod(shape) for shape in model.parameter_shapes().values())
-    # Weights and both moments; for each word, the step up to which it was brought.
-    tensor_bytes = 3 * 4 * numbers + 8 * model.vocabulary_size
+    # Weights, both moments and copies; for each word, the step up to which it was brought.
+    copies = 3 + len(kept_weights(config))
+    tensor_bytes = copies * 4 * numbers + 8 * model.vocabulary_size
     header = storage.header_size({"run": {"model": model.to_json(), "training": asdict(config)}})
     storage.check_size(tensor_bytes, header + history_size(config.epochs), "checkpoint")
 
@@ -171,8 +198,10 @@ def is_finished(checkpoint: Path) -> bool:
     """Whether nothing is left to train in the run of a checkpoint. ModelFileError if unusable."""
     _, header = _read(checkpoint)
     try:
-        return bool(header["progress"]["epoch"] > header["run"]["training"]["epochs"])
-    except (KeyError, TypeError) as error:
+        training = header["run"]["training"]
+        history = [EpochResult.from_json(result) for result in header["history"]]
+        return is_ended(history, training["epochs"], training["patience"])
+    except (KeyError, TypeError, DataError) as error:
         raise ModelFileError(
             f"{checkpoint} is not a usable checkpoint; remove it to start again"
         ) from error

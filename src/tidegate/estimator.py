@@ -21,10 +21,23 @@ import numpy.typing as npt
 from tidegate import initializers, model_file, ops, storage, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.checkpoint import check_checkpoint_size
-from tidegate.errors import ConfigError, DataError, NotFittedError, unknown_choice
-from tidegate.labels import encode_labels, label_array, plain
+from tidegate.errors import (
+    ConfigError,
+    DataError,
+    ModelFileError,
+    NotFittedError,
+    unknown_choice,
+)
+from tidegate.labels import (
+    check_class_weight,
+    class_weights,
+    encode_labels,
+    label_array,
+    plain,
+)
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
-from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
+from tidegate.noise import Dropout
 from tidegate.text import Tokenizer, check_texts
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
@@ -49,16 +62,23 @@ class TextClassifier:
     product as in Keras and PyTorch, or "before" it as in the lecture's equations.
     vocabulary_size: ids for words, with four special ones among them. embedding_size, hidden_size:
     numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
-    masked: whether padding is left out (the lecture reads it). epochs: times that every text is
+    masked: whether padding is left out (the lecture reads it). layers, bidirectional, pooling,
+    layer_norm: more of the model's shape, see ``ModelConfig``. epochs: times that every text is
     seen; None for 3 to 20, the more the fewer texts there are (see ``epochs_for``). batch_size,
-    learning_rate, clip_norm: of the training with Adam. validation_fraction: share of the texts
-    held out to validate each epoch, 0 for none. random_state: the seed; the same seed, data and
-    machine give the same model, bit for bit, on any number of threads. threads: how many this
-    classifier computes on, None for the number of the process, which TIDEGATE_THREADS or
-    ``ops.set_threads`` says and else is one for each core. All classifiers of a process share one
-    pool: its number is changed while this one computes, and put back when no classifier with a
-    number of its own computes any more. precision: of
-    the recurrent layer's matrix products, "auto", "float32" or "bfloat16" (see
+    learning_rate, beta_2, weight_decay, schedule, warmup, clip_norm, average: of the training with
+    Adam, see ``TrainConfig``. label_smoothing: share of each label that is spread over all classes.
+    patience: epochs without a better validation after which training ends with the best epoch's
+    weights; None to train all epochs and keep the last. class_weight: how much each class counts,
+    "balanced" for the same all together, a dict of label and number, or None for 1.
+    word_dropout, vocabulary_dropout, embedding_dropout, layer_dropout, recurrent_dropout, dropout:
+    rates of what is left out while training, see ``Dropout``; the last one is before the output
+    layer. validation_fraction: share of the texts held out to validate each epoch, 0 for none.
+    random_state: the seed; the same seed, data and machine give the same model, bit for bit, on
+    any number of threads. threads: how many this classifier computes on, None for the number of
+    the process, which TIDEGATE_THREADS or ``ops.set_threads`` says and else is one for each core.
+    All classifiers of a process share one pool: its number is changed while this one computes, and
+    put back when no classifier with a number of its own computes any more. precision: of the
+    recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
     ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
@@ -80,10 +100,28 @@ class TextClassifier:
         hidden_size: int = 128,
         max_length: int = 200,
         masked: bool = True,
+        layers: int = 1,
+        bidirectional: bool = False,
+        pooling: str = "last",
+        layer_norm: bool = False,
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
+        beta_2: float = 0.999,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
         clip_norm: float | None = None,
+        average: float = 0.0,
+        label_smoothing: float = 0.0,
+        patience: int | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
+        word_dropout: float = 0.0,
+        vocabulary_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        layer_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        dropout: float = 0.0,
         validation_fraction: float = 0.2,
         random_state: int = 0,
         threads: int | None = None,
@@ -96,10 +134,28 @@ class TextClassifier:
         self.hidden_size = hidden_size
         self.max_length = max_length
         self.masked = masked
+        self.layers = layers
+        self.bidirectional = bidirectional
+        self.pooling = pooling
+        self.layer_norm = layer_norm
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.beta_2 = beta_2
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
         self.clip_norm = clip_norm
+        self.average = average
+        self.label_smoothing = label_smoothing
+        self.patience = patience
+        self.class_weight = class_weight
+        self.word_dropout = word_dropout
+        self.vocabulary_dropout = vocabulary_dropout
+        self.embedding_dropout = embedding_dropout
+        self.layer_dropout = layer_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.dropout = dropout
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.threads = threads
@@ -208,7 +264,12 @@ class TextClassifier:
         encoded = tokenizer.encode_all(listed, self.max_length)
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
-        train_set = LabeledSet(encoded.select(train_rows), targets[train_rows])
+        weights = class_weights(self.class_weight, classes, targets[train_rows])
+        train_set = LabeledSet(
+            encoded.select(train_rows),
+            targets[train_rows],
+            None if weights is None else weights[targets[train_rows]],
+        )
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
         precision = ops.choose_precision(self.precision)
@@ -240,7 +301,14 @@ class TextClassifier:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
         self._model_config(classes=2)
         self.split(0)
-        self._train_config(epochs=1 if self.epochs is None else self.epochs)
+        config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
+        check_dropout(config.dropout, self._model_config(classes=2))
+        if config.patience is not None and not self.validation_fraction:
+            raise ConfigError(
+                f"patience={self.patience} waits for a better validation, and "
+                "validation_fraction=0 leaves none; set it to 0.1, say"
+            )
+        check_class_weight(self.class_weight)
         if not isinstance(self.precision, str):
             raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
         ops.choose_precision(self.precision)
@@ -275,6 +343,10 @@ class TextClassifier:
             classes=classes,
             max_length=self.max_length,
             masked=self.masked,
+            layers=self.layers,
+            bidirectional=self.bidirectional,
+            pooling=self.pooling,
+            layer_norm=self.layer_norm,
         )
 
     def epochs_for(self, texts: int) -> int:
@@ -292,8 +364,23 @@ class TextClassifier:
             epochs=epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            beta_2=self.beta_2,
             clip_norm=self.clip_norm,
             seed=self.random_state,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            average=self.average,
+            label_smoothing=self.label_smoothing,
+            patience=self.patience,
+            dropout=Dropout(
+                words=self.word_dropout,
+                vocabulary=self.vocabulary_dropout,
+                embedding=self.embedding_dropout,
+                layers=self.layer_dropout,
+                recurrent=self.recurrent_dropout,
+                output=self.dropout,
+            ),
         )
 
     @contextmanager
@@ -381,9 +468,15 @@ class TextClassifier:
         """The arguments as a model file tells them, which have been checked."""
         params = self.get_params()
         del params["threads"]
-        for name in ("learning_rate", "clip_norm", "validation_fraction"):
-            if params[name] is not None:
+        defaults = inspect.signature(type(self).__init__).parameters
+        for name, parameter in defaults.items():
+            number = isinstance(parameter.default, float) or name == "clip_norm"
+            if number and params[name] is not None:
                 params[name] = float(params[name])  # 1 and 1.0 are the same job
+        if isinstance(self.class_weight, Mapping):
+            params["class_weight"] = [
+                [plain(label), float(weight)] for label, weight in self.class_weight.items()
+            ]
         return {name: plain(value) for name, value in params.items()}
 
     @classmethod
@@ -401,7 +494,16 @@ class TextClassifier:
         """The classifier of what was read from ``path``. ModelFileError if it is no model."""
         trained = model_file.from_tensors(tensors, header, path)
         names = cls._parameter_names()
-        classifier = cls(**{k: v for k, v in trained.training.items() if k in names})
+        given = {k: v for k, v in trained.training.items() if k in names}
+        if isinstance(given.get("class_weight"), list):  # JSON has no labels but str as keys
+            try:
+                given["class_weight"] = dict(given["class_weight"])
+            except (TypeError, ValueError) as error:
+                raise ModelFileError(
+                    f"{path} is not a usable model (its class_weight is no list of pairs); train "
+                    "or download it again"
+                ) from error
+        classifier = cls(**given)
         classifier.model_ = trained.model
         classifier.tokenizer_ = trained.tokenizer
         classifier.classes_ = trained.classes

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.errors import DataError
+from tidegate.errors import ConfigError, DataError
 from tidegate.model import check_whole
 from tidegate.text import check_column
 
@@ -81,3 +81,43 @@ def stored_classes(stored: Any, label_type: Any) -> npt.NDArray[Any]:
     if not all(label < following for label, following in pairwise(stored)):
         raise DataError("the labels are not sorted and distinct")
     return label_array(stored, len(stored))
+
+
+def check_class_weight(given: object) -> None:
+    """ConfigError unless it is None, "balanced" or a dict of labels and numbers."""
+    if given is None or (isinstance(given, str) and given == "balanced"):
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"class_weight={given!r} is neither None, 'balanced' nor a dict of label and weight"
+        )
+    for label, weight in given.items():
+        number = isinstance(weight, (int, float, np.integer, np.floating))
+        if not number or isinstance(weight, bool) or not 0.0 <= weight < math.inf:
+            raise ConfigError(f"class_weight of {label!r} is {weight!r}, not a number from 0 on")
+
+
+def class_weights(
+    given: str | Mapping[Any, float] | None,
+    classes: npt.NDArray[Any],
+    targets: npt.NDArray[np.int32],
+) -> npt.NDArray[np.float32] | None:
+    """[classes] how much a text of each class counts; None where all count 1.
+
+    "balanced": so that all classes count the same together and texts 1 on average. A dict: its
+    weights, and 1 for classes that it does not name. ConfigError if it names one that is not there.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        counts = np.bincount(targets, minlength=len(classes))
+        # A class without a text in training has no weight to give.
+        balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return balanced.astype(np.float32)
+    named = {plain(label): float(weight) for label, weight in given.items()}
+    labels = classes.tolist()
+    unknown = [label for label in named if label not in labels]
+    if unknown:
+        shown = ", ".join(str(label) for label in labels[:10])
+        raise ConfigError(f"class_weight names {unknown[0]!r}; the labels are {shown}")
+    return np.array([named.get(label, 1.0) for label in labels], np.float32)

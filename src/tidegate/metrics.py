@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.batch import TokenizedTexts
+from tidegate.checks import check_array
 from tidegate.errors import DataError
 from tidegate.model import TextModel
 
@@ -27,14 +28,21 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Texts as ids with their targets: [texts] int32 class numbers."""
+    """Texts as ids with their targets: [texts] int32 class numbers.
+
+    weights: [texts] float32, how much each counts in training, or None for 1. Evaluation counts
+    every text once.
+    """
 
     texts: TokenizedTexts
     targets: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.targets):
             raise DataError(f"{len(self.texts)} texts have {len(self.targets)} labels")
+        if self.weights is not None:
+            check_array("weights", self.weights, (len(self.texts),))
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -27,7 +27,8 @@ from tidegate.layers import (
     Pool,
     Recurrent,
 )
-from tidegate.noise import SILENT, Noise
+from tidegate.losses import weighted_loss
+from tidegate.noise import SILENT, Dropout, Noise
 from tidegate.text import PADDING_ID, UNKNOWN_ID
 
 Float32 = npt.NDArray[np.float32]
@@ -192,6 +193,16 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
         raise ConfigError(f"{name}={value} is not between {least:,} and {most:,}")
 
 
+def check_dropout(dropout: Dropout, config: ModelConfig) -> None:
+    """ConfigError for a rate that a model of this shape has no use for."""
+    if dropout.layers and config.layers == 1:
+        raise ConfigError(f"layer_dropout={dropout.layers:g} is between layers; set layers=2")
+    for name, rate in (("embedding", dropout.embedding), ("layer", dropout.layers)):
+        if rate and not (config.masked or config.reads_padding):
+            # All texts share the padding's states, and each text has a mask of its own.
+            raise ConfigError(f"{name}_dropout={rate:g} needs masked=True")
+
+
 class TextModel:
     """Logits from packed batches.
 
@@ -322,8 +333,19 @@ class TextModel:
         """Logits [B, L] in packed order, and the function that takes their gradient back."""
         return self._chain(batch, noise)
 
-    def loss(self, logits: Float32, targets: npt.NDArray[np.int32]) -> tuple[float, Float32, int]:
-        """Mean cross-entropy in nats, its gradient [B, L], and how many rows are right."""
+    def loss(
+        self,
+        logits: Float32,
+        targets: npt.NDArray[np.int32],
+        weights: Float32 | None = None,
+        smoothing: float = 0.0,
+    ) -> tuple[float, Float32, int]:
+        """Mean cross-entropy in nats, its gradient [B, L], and how many rows are right.
+
+        weights: [B], what each row's part is multiplied by. smoothing: see ``weighted_loss``.
+        """
+        if weights is not None or smoothing:
+            return weighted_loss(logits, targets, weights, smoothing)
         if self.config.logits == 1:
             loss, d_logits, correct = ops.logistic_loss(logits.reshape(-1), targets)
             return loss, d_logits.reshape(logits.shape), correct

@@ -15,6 +15,26 @@ from tidegate.layers import Gradients, RowGradients
 
 Float32 = npt.NDArray[np.float32]
 
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def learning_rates(schedule: str, warmup: float, steps: int) -> npt.NDArray[np.float64]:
+    """[steps + 1] what the learning rate is multiplied by at each step, from step 1 on.
+
+    schedule: "constant", or falling from 1 to nearly 0 as a line or half a cosine. warmup: the
+    share of the steps, at the beginning, in which it rises from 0 to 1.
+    """
+    rising = round(warmup * steps)
+    t = np.arange(steps + 1, dtype=np.float64)
+    done = np.maximum(t - 1 - rising, 0.0) / max(1, steps - rising)
+    if schedule == "linear":
+        scale = 1.0 - done
+    elif schedule == "cosine":
+        scale = 0.5 * (1.0 + np.cos(np.pi * done))
+    else:
+        scale = np.ones(steps + 1)
+    return np.where(t < rising, t / max(1, rising), scale)
+
 
 class Adam:
     """Exact Adam for dense parameters and for tables of which each step uses a few rows.
@@ -25,7 +45,11 @@ class Adam:
     ``finish`` for all of them.
 
     parameters: float32 arrays, changed in place. row_parameters: which of them are such tables.
-    Source: Kingma & Ba 2015, with epsilon outside the bias correction as in Keras.
+    weight_decay: before each step, every matrix but these tables shrinks by the step's learning
+    rate times this. schedule: [steps + 1], what the learning rate is multiplied by at each step
+    from 1 on, and the last one after that; None for 1.
+    Sources: Kingma & Ba 2015, with epsilon outside the bias correction as in Keras; Loshchilov &
+    Hutter 2019 (the decay).
     """
 
     def __init__(
@@ -38,11 +62,15 @@ class Adam:
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         clip_norm: float | None = None,
+        weight_decay: float = 0.0,
+        schedule: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.parameters = parameters
         self.row_parameters = row_parameters
         self.learning_rate = learning_rate
         self.clip_norm = clip_norm
+        self.weight_decay = weight_decay
+        self._schedule = np.ones(1) if schedule is None else schedule
         self._settings = ops.AdamSettings(beta_1, beta_2, epsilon)
         self.step_count = 0
         self.first = {name: np.zeros_like(value) for name, value in parameters.items()}
@@ -80,6 +108,7 @@ class Adam:
         settings = replace(self._settings, gradient_scale=self._clip_scale(gradients))
         self.step_count += 1
         self._extend_rates(self.step_count)
+        self._decay()
         for name, parameter in self.parameters.items():
             gradient = gradients[name]
             first, second = self.first[name], self.second[name]
@@ -99,6 +128,19 @@ class Adam:
                 ops.adam_dense(
                     parameter, gradient, first, second, self._rates, self.step_count, settings
                 )
+
+    def _decay(self) -> None:
+        if not self.weight_decay:
+            return
+        rate = self.learning_rate * float(self._schedule[min(self.step_count, self._last)])
+        kept = np.float32(1.0 - rate * self.weight_decay)
+        for name, parameter in self.parameters.items():
+            if parameter.ndim == 2 and name not in self.row_parameters:
+                np.multiply(parameter, kept, out=parameter)
+
+    @property
+    def _last(self) -> int:
+        return len(self._schedule) - 1
 
     def _clip_scale(self, gradients: Gradients) -> float:
         """What every gradient is multiplied by so that their common norm is at most clip_norm.
@@ -137,6 +179,7 @@ class Adam:
         t = np.arange(1, size, dtype=np.float64)
         beta_1, beta_2 = self._settings.beta_1, self._settings.beta_2
         corrected = self.learning_rate * np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
+        corrected *= self._schedule[np.minimum(np.arange(1, size), self._last)]
         self._rates = np.concatenate([np.zeros(1), corrected]).astype(np.float32)
 
     def state(self) -> dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]]:

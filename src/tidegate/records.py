@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tidegate.errors import ConfigError, DataError
+from tidegate.errors import ConfigError, DataError, unknown_choice
 from tidegate.model import check_whole
+from tidegate.noise import Dropout
+from tidegate.optim import SCHEDULES
 
 # As Python's floats: NumPy would round what is compared with its own to float32.
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -22,7 +24,12 @@ class TrainConfig:
     """Everything that fixes a training run besides model and data. ConfigError for a bad value.
 
     The defaults are Keras's Adam and the lecture's job. clip_norm: the largest common norm of a
-    step's gradients, or None. seed: of the initial weights, the split and the shuffling.
+    step's gradients, or None. seed: of the initial weights, the split, the shuffling and dropout.
+    weight_decay, schedule, warmup: see ``optim.Adam`` and ``optim.learning_rates``. average: the
+    decay of the averaged weights, which are validated and kept in place of the last ones; 0 for
+    none. label_smoothing: see ``losses.weighted_loss``. patience: training ends after so many
+    epochs in a row that did not better the validation's accuracy (of equals: its loss), and the
+    best epoch's weights are kept; None for the last epoch's. dropout: see ``noise.Dropout``.
 
     Kernels compute in float32 and flush denormal numbers to zero, so numbers lie between 1.2e-38
     and 3.4e+38. They are kept as Python's int and float, whichever kind of number was given.
@@ -36,6 +43,13 @@ class TrainConfig:
     epsilon: float = 1e-7
     clip_norm: float | None = None
     seed: int = 0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    average: float = 0.0
+    label_smoothing: float = 0.0
+    patience: int | None = None
+    dropout: Dropout = field(default_factory=Dropout)
 
     def __post_init__(self) -> None:
         # A model file keeps a line of results for each epoch.
@@ -62,6 +76,17 @@ class TrainConfig:
                     f"{name}={given!r} must be positive and finite in float32: 1.2e-38 to 3.4e+38"
                 )
             object.__setattr__(self, name, value)
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
+            raise unknown_choice("schedule", self.schedule, SCHEDULES)
+        for name in ("weight_decay", "warmup", "average", "label_smoothing"):
+            given = getattr(self, name)
+            value = _number(name, given)
+            if not 0.0 <= value < 1.0:
+                raise ConfigError(f"{name}={given!r} must be at least 0 and below 1")
+            object.__setattr__(self, name, value)
+        if self.patience is not None:
+            check_whole("patience", self.patience, 1, 10_000)
+            object.__setattr__(self, "patience", int(self.patience))
         # What a step of Adam's multiplies with is at most this and, at first, at least that.
         largest = self.learning_rate / (1.0 - self.beta_1)
         least_rate = self.learning_rate * math.sqrt(1.0 - self.beta_2)
@@ -118,6 +143,29 @@ class EpochResult:
         if (result.val_loss is None) != (result.val_accuracy is None):
             raise DataError("an epoch has only one of val_loss and val_accuracy")
         return result
+
+
+def kept_weights(config: TrainConfig) -> tuple[str, ...]:
+    """Which copies of the weights a run keeps beside those that it trains."""
+    wanted = {"average": config.average > 0.0, "best": config.patience is not None}
+    return tuple(name for name, kept in wanted.items() if kept)
+
+
+def best_epoch(history: Sequence[EpochResult]) -> int:
+    """The number, from 1, of the epoch with the best validation; 0 for no validated epoch."""
+    validated = [
+        (result.val_accuracy, -result.val_loss, -result.epoch)
+        for result in history
+        if result.val_accuracy is not None and result.val_loss is not None
+    ]
+    return -max(validated)[2] if validated else 0
+
+
+def is_ended(history: Sequence[EpochResult], epochs: int, patience: int | None) -> bool:
+    """Whether a run with this history has nothing left to do."""
+    best = best_epoch(history)
+    waited = len(history) - best if best and patience is not None else 0
+    return len(history) >= epochs or waited >= (patience or math.inf)
 
 
 @dataclass

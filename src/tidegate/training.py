@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,26 @@ from tidegate.errors import ConfigError, TrainingError
 from tidegate.layers import Gradients
 from tidegate.metrics import LabeledSet, evaluate
 from tidegate.model import TextModel
-from tidegate.optim import Adam
-from tidegate.records import EpochResult, Progress, StepResult, TrainConfig
+from tidegate.noise import Noise
+from tidegate.optim import Adam, learning_rates
+from tidegate.records import (
+    EpochResult,
+    Progress,
+    StepResult,
+    TrainConfig,
+    best_epoch,
+    is_ended,
+    kept_weights,
+)
 
 __all__ = ["EpochResult", "StepResult", "TrainConfig", "train", "train_steps"]
+
+Float32 = npt.NDArray[np.float32]
 
 CHECKPOINT_SECONDS = 20.0
 # Between two checkpoints lies at least this many times the time that writing one takes.
 CHECKPOINT_PAUSE = 20.0
+_AVERAGED_STEPS = 8
 
 
 def train(
@@ -63,7 +75,8 @@ def train_steps(
 
     After an EpochResult, the model is exactly what was trained so far, and so it is when the
     iterator has ended, was closed or has raised. Between, rows of ``embedding.weight`` may lag
-    behind: see ``Adam``.
+    behind: see ``Adam``. With config.average or config.patience, the last EpochResult leaves the
+    averaged or best weights in the model.
 
     Each epoch shuffles by ``initializers.permutation(seed, "shuffle epoch N")``. With
     ``checkpoint``, the run's whole state is written there at the end of each epoch and about every
@@ -90,7 +103,9 @@ def train_steps(
         if checkpoint is not None:
             file = Checkpoint(checkpoint, identity(model, config, examples, validation))
             if resume and checkpoint.exists():
-                run.progress, run.history = file.load(model, run.optimizer, config, run.steps)
+                run.progress, run.history = file.load(
+                    model, run.optimizer, config, run.steps, run.kept
+                )
                 yield from list(run.history)
         try:
             if file is None:
@@ -114,7 +129,7 @@ def _kept_events(run: _Run, file: Checkpoint, seconds: float) -> Iterator[StepRe
             begun = time.monotonic()
             due = begun - saved_at >= (max(seconds, CHECKPOINT_PAUSE * cost) if seconds else 0.0)
             if due or stop is not None or isinstance(event, EpochResult):
-                file.save(run.model, run.optimizer, run.progress, run.history)
+                file.save(run.model, run.optimizer, run.progress, run.history, run.kept)
                 saved_at = time.monotonic()
                 cost = saved_at - begun
             yield event
@@ -138,6 +153,7 @@ class _Run:
         self.examples = examples
         self.validation = validation
         self.config = config
+        self.steps = -(-len(examples) // config.batch_size)
         self.optimizer = Adam(
             model.parameters,
             row_parameters=("embedding.weight",),
@@ -146,15 +162,21 @@ class _Run:
             beta_2=config.beta_2,
             epsilon=config.epsilon,
             clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            schedule=learning_rates(config.schedule, config.warmup, self.steps * config.epochs),
         )
         self.progress = Progress()
         self.history: list[EpochResult] = []
-        self.steps = -(-len(examples) // config.batch_size)
+        # Copies of all weights beside those that are trained.
+        self.kept: dict[str, dict[str, Float32]] = {
+            name: {key: value.copy() for key, value in model.parameters.items()}
+            for name in kept_weights(config)
+        }
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.progress.epoch > self.config.epochs
+        return is_ended(self.history, self.config.epochs, self.config.patience)
 
     def events(self) -> Iterator[StepResult | EpochResult]:
         """From where the run stands to its end."""
@@ -171,12 +193,20 @@ class _Run:
             yield self._end_epoch(begun)
 
     def _step(self, rows: npt.NDArray[np.int64]) -> None:
-        model, progress = self.model, self.progress
-        batch = model.pack(self.examples.texts, rows)
+        model, progress, config = self.model, self.progress, self.config
+        step = f"epoch {progress.epoch} step {progress.step + 1}"
+        noise = Noise(config.dropout, config.seed, step)
+        batch = model.pack(self.examples.texts, rows, noise)
         self.optimizer.prepare(batch.words)
-        logits, backward = model(batch)
-        targets = self.examples.targets[rows[batch.rows]]
-        loss, d_logits, correct = model.loss(logits, targets)
+        logits, backward = model(batch, noise)
+        packed = rows[batch.rows]
+        weights = self.examples.weights
+        loss, d_logits, correct = model.loss(
+            logits,
+            self.examples.targets[packed],
+            None if weights is None else weights[packed],
+            config.label_smoothing,
+        )
         if not math.isfinite(loss):
             raise self._divergence(
                 f"the loss is {loss} in epoch {progress.epoch}, step {progress.step + 1}"
@@ -184,10 +214,24 @@ class _Run:
         gradients: Gradients = {}
         backward(d_logits, gradients)
         self.optimizer.step(gradients)
+        self._average()
         progress.step += 1
         progress.texts += len(rows)
         progress.loss_sum += loss * len(rows)
         progress.correct += correct
+
+    def _average(self) -> None:
+        """Move the averaged weights on, after every so many steps as if after each of them.
+
+        At first the average is of few steps, so that it forgets the initial weights.
+        """
+        average, done = self.kept.get("average"), self.optimizer.step_count
+        if average is None or done % _AVERAGED_STEPS:
+            return
+        self.optimizer.finish()  # rows that lag behind would be averaged late
+        decay = min(self.config.average, (1 + done) / (10 + done)) ** _AVERAGED_STEPS
+        for name, value in self.model.parameters.items():
+            average[name] += np.float32(1.0 - decay) * (value - average[name])
 
     def _step_result(self) -> StepResult:
         done = self.progress
@@ -209,7 +253,7 @@ class _Run:
             raise self._divergence(f"the weights are not finite at the end of epoch {done.epoch}")
         val = None
         if self.validation is not None and len(self.validation):
-            val = evaluate(self.model, self.validation)
+            val = evaluate(self._candidate(), self.validation)
             if not math.isfinite(val.loss):
                 raise self._divergence(f"val_loss is {val.loss} at the end of epoch {done.epoch}")
         result = EpochResult(
@@ -222,11 +266,28 @@ class _Run:
         )
         self.history.append(result)
         self.progress = Progress(epoch=done.epoch + 1)
+        best = self.kept.get("best")
+        if best is not None and best_epoch(self.history) in (0, done.epoch):
+            _copy(self._candidate().parameters, best)
+        if self.ended:
+            _copy(self._candidate().parameters if best is None else best, self.model.parameters)
         return result
+
+    def _candidate(self) -> TextModel:
+        """The model as it would be kept if training ended here."""
+        average = self.kept.get("average")
+        if average is None:
+            return self.model
+        return TextModel(self.model.config, average, self.model.precision)
 
     def _divergence(self, what: str) -> TrainingError:
         mend = "" if self.config.clip_norm is not None else " or set clip_norm=1"
         return TrainingError(f"{what}; lower learning_rate={self.config.learning_rate:g}{mend}")
+
+
+def _copy(source: Mapping[str, Float32], target: Mapping[str, Float32]) -> None:
+    for name, value in target.items():
+        value[...] = source[name]
 
 
 @dataclass

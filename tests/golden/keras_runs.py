@@ -37,7 +37,7 @@ class KerasRun:
     masked: bool
     stock: bool
     learning_rate: float
-    adam: dict[str, float]
+    adam: dict[str, Any]
     initial: dict[str, npt.NDArray[np.float32]]
     losses: npt.NDArray[np.float64]
     final: dict[str, npt.NDArray[np.float32]]
