@@ -29,8 +29,8 @@ from tidegate.text import (
     UNKNOWN_ID,
     Tokenizer,
     Vocabulary,
-    lecture_tokens,
 )
+from tidegate.tokens import lecture_tokens
 
 MAX_LENGTH, VOCABULARY = 200, 10_000
 ONE = 1_000  # times that the one text is encoded in a run

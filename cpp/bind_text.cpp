@@ -84,15 +84,18 @@ void bind_text(nb::module_& module) {
   nb::class_<WordIds>(module, "WordIds")
       .def(
           "__init__",
-          [](WordIds* self, nb::bytes lines, int start, int unknown, int first) {
-            new (self) WordIds({lines.c_str(), lines.size()}, start, unknown, first);
+          [](WordIds* self, int rules, nb::bytes lines, int start, int unknown, int first) {
+            new (self) WordIds(static_cast<Rules>(rules), {lines.c_str(), lines.size()}, start,
+                               unknown, first);
           },
-          nb::arg("lines"), nb::arg("start"), nb::arg("unknown"), nb::arg("first"))
+          nb::arg("rules"), nb::arg("lines"), nb::arg("start"), nb::arg("unknown"), nb::arg("first"))
       .def("id_of", [](const WordIds& words, nb::str word) { return words.id_of(Utf8()(word)); },
            nb::arg("word"))
       .def("encode", &encode, nb::arg("texts"), nb::arg("max_length"));
   nb::class_<WordCounts>(module, "WordCounts")
-      .def(nb::init<>())
+      .def("__init__",
+           [](WordCounts* self, int rules) { new (self) WordCounts(static_cast<Rules>(rules)); },
+           nb::arg("rules"))
       .def("add", &add, nb::arg("texts"))
       .def("most_frequent", &most_frequent, nb::arg("limit"));
 }

@@ -18,21 +18,97 @@ namespace {
 
 constexpr std::string_view kSeparators = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n ";
 
-constexpr std::array<char, 256> kLowered = [] {
-  std::array<char, 256> table{};
+using Bytes = std::array<char, 256>;  // what becomes of each byte
+
+constexpr Bytes kLowered = [] {
+  Bytes table{};
   for (int byte = 0; byte < 256; ++byte)
     table[byte] = static_cast<char>('A' <= byte && byte <= 'Z' ? byte - 'A' + 'a' : byte);
+  return table;
+}();
+
+constexpr Bytes kLectureBytes = [] {
+  Bytes table = kLowered;
   for (const char separator : kSeparators) table[static_cast<unsigned char>(separator)] = ' ';
   return table;
 }();
 
+// What is part of a word by kWords: the rest of ASCII ends one.
+constexpr std::array<bool, 256> kInWords = [] {
+  std::array<bool, 256> table{};
+  for (int byte = 0; byte < 256; ++byte)
+    table[byte] = byte >= 0x80 || ('0' <= byte && byte <= '9') || ('A' <= byte && byte <= 'Z') ||
+                  ('a' <= byte && byte <= 'z');
+  return table;
+}();
+
+bool in_word(char c) { return kInWords[static_cast<unsigned char>(c)]; }
+
+// The bytes from `at` on that break a line, or 0: a line's end, or <br>, which <br /> is too.
+size_t break_size(std::string_view text, size_t at) {
+  if (text[at] == '\n' || text[at] == '\r') return 1;
+  if (text.size() - at < 4 || text[at] != '<' || kLowered[static_cast<unsigned char>(text[at + 1])] != 'b' ||
+      kLowered[static_cast<unsigned char>(text[at + 2])] != 'r')
+    return 0;
+  size_t end = at + 3;
+  while (end < text.size() && (text[end] == ' ' || text[end] == '\t')) ++end;
+  if (end < text.size() && text[end] == '/') ++end;
+  return end < text.size() && text[end] == '>' ? end + 1 - at : 0;
+}
+
+constexpr std::string_view kBreak = " <br> ";
+
+// The text with a space between any two of kWords' words; lower case where it is ASCII. A break
+// counts only between two words.
+void space_words(std::string_view text, std::string& out) {
+  out.clear();
+  bool broken = false;  // since the last word
+  const auto begin_word = [&] {
+    if (broken && !out.empty()) out += kBreak;
+    broken = false;
+  };
+  for (size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (in_word(c)) {
+      begin_word();
+      out += kLowered[static_cast<unsigned char>(c)];
+      ++i;
+    } else if (c == '\'' && i > 0 && i + 1 < text.size() && in_word(text[i - 1]) &&
+               in_word(text[i + 1])) {
+      out += c;
+      ++i;
+    } else if (const size_t size = break_size(text, i)) {
+      broken = true;
+      i += size;
+    } else {
+      const bool blank = static_cast<unsigned char>(c) <= ' ' || c == 0x7F;
+      if (!blank) {
+        begin_word();
+        out += ' ';
+        out += c;
+      }
+      if (!out.empty()) out += ' ';
+      ++i;
+    }
+  }
+}
+
+// At most so many bytes come of one.
+constexpr size_t kSpacedBytes = kBreak.size();
+
 constexpr size_t kBlock = 64;
 
-// Lowers kBlock bytes, separators becoming spaces. Bit i of the result: byte i belongs to a word.
-uint64_t lower_block(const char* in, char* out) {
+constexpr Bytes kSame = [] {
+  Bytes table{};
+  for (int byte = 0; byte < 256; ++byte) table[byte] = static_cast<char>(byte);
+  return table;
+}();
+
+// Turns kBlock bytes into what `bytes` says. Bit i of the result: byte i is no space then.
+uint64_t turn_block(const Bytes& bytes, const char* in, char* out) {
   uint64_t letters = 0;
   for (size_t i = 0; i < kBlock; ++i) {
-    out[i] = kLowered[static_cast<unsigned char>(in[i])];
+    out[i] = bytes[static_cast<unsigned char>(in[i])];
     letters |= static_cast<uint64_t>(out[i] != ' ') << i;
   }
   return letters;
@@ -41,15 +117,22 @@ uint64_t lower_block(const char* in, char* out) {
 // Finds the words of one text after another, in memory that they share.
 class Scanner {
  public:
+  explicit Scanner(Rules rules) : rules_(rules) {}
+
   // Calls take(word, begin) for each word, the last one first, until it returns false. `begin` is
-  // where the word stands in the text; the word is valid until the next text, and a WordTable may
-  // read behind it.
+  // where the word stands in the text, or in what kWords makes of it first; the word is valid until
+  // the next text, and a WordTable may read behind it.
   //
   // From behind, because of a long text only the last words are wanted: the rest is not read.
   // Words are found by the edges between them, 64 bytes at a time; one branch for each byte, which
   // no processor foresees, takes 1.7 times as long.
   template <class F>
   void words_from_behind(std::string_view text, F&& take) {
+    if (rules_ == kWords) {
+      space_words(text, spaced_);
+      text = spaced_;
+    }
+    const Bytes& bytes = rules_ == kWords ? kSame : kLectureBytes;
     const size_t padding = kBlock - text.size() % kBlock;  // 1 or more: a separator in front
     const size_t size = padding + text.size();
     reserve(size + WordTable::kReadable);
@@ -61,12 +144,12 @@ class Scanner {
       block -= kBlock;
       uint64_t letters;
       if (block > 0) {
-        letters = lower_block(text.data() + block - padding, lowered + block);
+        letters = turn_block(bytes, text.data() + block - padding, lowered + block);
       } else {
         char first[kBlock];
         std::memset(first, ' ', padding);
         std::memcpy(first + padding, text.data(), kBlock - padding);
-        letters = lower_block(first, lowered);
+        letters = turn_block(bytes, first, lowered);
       }
       // Bit i: of the bytes i and i + 1, one belongs to a word.
       uint64_t edges = letters ^ (letters >> 1 | next_letter << 63);
@@ -92,6 +175,8 @@ class Scanner {
     capacity_ = size;
   }
 
+  const Rules rules_;
+  std::string spaced_;
   std::unique_ptr<char[]> lowered_;
   size_t capacity_ = 0;
 };
@@ -194,8 +279,9 @@ void WordTable::grow() {
   }
 }
 
-WordIds::WordIds(std::string_view lines, int32_t start, int32_t unknown, int32_t first)
-    : start_(start), unknown_(unknown), first_(first) {
+WordIds::WordIds(Rules rules, std::string_view lines, int32_t start, int32_t unknown,
+                 int32_t first)
+    : rules_(rules), start_(start), unknown_(unknown), first_(first) {
   std::string padded(lines);
   if (!padded.empty()) padded += '\n';
   const size_t size = padded.size();
@@ -221,7 +307,8 @@ WordIds::Rows WordIds::encode(const std::vector<std::string_view>& texts,
   std::vector<size_t> ends(texts.size());
   size_t room = 0;
   for (size_t i = 0; i < texts.size(); ++i) {
-    const size_t most = texts[i].size() / 2 + 2;  // a word takes two bytes with its separator
+    // A word takes two bytes with its separator by the lecture's rules, and one by kWords.
+    const size_t most = (rules_ == kWords ? texts[i].size() : texts[i].size() / 2) + 2;
     room += std::min(most, static_cast<size_t>(max_length));
     ends[i] = room;
   }
@@ -229,7 +316,7 @@ WordIds::Rows WordIds::encode(const std::vector<std::string_view>& texts,
   Rows rows;
   rows.lengths.resize(texts.size());
   over_ranges(texts, [&](size_t begin, size_t end) {
-    Scanner scanner;
+    Scanner scanner(rules_);
     for (size_t i = begin; i < end; ++i) {
       int32_t* const row_end = ids.get() + ends[i];
       int32_t* row = row_end;
@@ -275,11 +362,11 @@ void WordCounts::add(const std::vector<std::string_view>& texts) {
   places.reserve(texts.size());
   for (const std::string_view text : texts) {
     places.push_back(place_);
-    place_ += text.size();
+    place_ += rules_ == kWords ? kSpacedBytes * text.size() : text.size();
   }
   over_ranges(texts, [&](size_t begin, size_t end) {
     std::unique_ptr<Part> part = borrow();
-    Scanner scanner;
+    Scanner scanner(rules_);
     for (size_t i = begin; i < end; ++i) {
       scanner.words_from_behind(texts[i], [&](std::string_view word, size_t at) {
         part->add(word, {1, places[i] + at});

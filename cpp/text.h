@@ -1,9 +1,10 @@
-// Words: found by the lecture's rules, looked up and counted, in many texts at once.
+// Words: found by a tokeniser's rules, looked up and counted, in many texts at once.
 //
 // The rules stand in src/tidegate/text.py, in plain Python, and what is done here equals them word
 // for word. A text is UTF-8, a lone surrogate being encoded by itself. Where it is not ASCII it is
-// lower-case already, because Python decides what that is; ASCII is lowered here. Separators are
-// ASCII, whose bytes stand for nothing else in UTF-8, so texts are split byte by byte.
+// prepared already (lower-case, and for kWords with spaces around what is a word by itself),
+// because Python decides what its characters are; ASCII is treated here, where all that ends a
+// word is ASCII, whose bytes stand for nothing else in UTF-8. So texts are split byte by byte.
 #pragma once
 
 #include <cstddef>
@@ -50,11 +51,13 @@ class WordTable {
   std::vector<size_t> ends_ = {0};
 };
 
+enum Rules : int { kLecture = 0, kWords = 1 };
+
 // A vocabulary's ids: `first` and upwards for its words, `unknown` for all others.
 class WordIds {
  public:
   // lines: distinct words, newlines between them; empty for no word.
-  WordIds(std::string_view lines, int32_t start, int32_t unknown, int32_t first);
+  WordIds(Rules rules, std::string_view lines, int32_t start, int32_t unknown, int32_t first);
 
   int32_t id_of(std::string_view word) const;
 
@@ -71,6 +74,7 @@ class WordIds {
     return number == WordTable::kNone ? unknown_ : first_ + static_cast<int32_t>(number);
   }
 
+  Rules rules_;
   WordTable words_;
   int32_t start_, unknown_, first_;
 };
@@ -78,6 +82,8 @@ class WordIds {
 // How often each word occurs. The result depends on the texts alone, not on the number of threads.
 class WordCounts {
  public:
+  explicit WordCounts(Rules rules) : rules_(rules) {}
+
   // Not from two threads at once.
   void add(const std::vector<std::string_view>& texts);
 
@@ -88,7 +94,7 @@ class WordCounts {
  private:
   struct Count {
     uint64_t occurrences;
-    uint64_t first;  // the place of the first one, in bytes from the first text's beginning
+    uint64_t first;  // the place of the first one: it grows from text to text, and in a text
   };
   // One thread's counts.
   struct Part {
@@ -100,6 +106,7 @@ class WordCounts {
   std::unique_ptr<Part> borrow();
   void give_back(std::unique_ptr<Part> part);
 
+  const Rules rules_;
   std::mutex lock_;  // of parts_
   std::vector<std::unique_ptr<Part>> parts_;
   uint64_t place_ = 0;  // where the next text begins

@@ -19,8 +19,8 @@ from tidegate.text import (
     UNKNOWN_ID,
     Tokenizer,
     Vocabulary,
-    lecture_tokens,
 )
+from tidegate.tokens import lecture_tokens
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates among them
 # Few letters and many separators, so that words repeat and pieces are empty.

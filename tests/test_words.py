@@ -23,8 +23,8 @@ from tidegate.text import (
     UNKNOWN_ID,
     Tokenizer,
     Vocabulary,
-    lecture_tokens,
 )
+from tidegate.tokens import TOKENIZERS, TokenizerKind, lecture_tokens, tokens, word_tokens
 
 pytestmark = pytest.mark.usefixtures("restored_threads")
 
@@ -33,41 +33,52 @@ pytestmark = pytest.mark.usefixtures("restored_threads")
 # bytes, letters beyond 16 bits, halves of surrogate pairs.
 CASES = "İıΣσςßẞǅǆﬁﬀ\u0301\u0345\u0307\u212a\u212b\u023aÀé\u00a0\u2028\u3000𐐀𝐀😀\ud83d\ude00很"
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
-ODD_TEXT = st.text(CASES + "aAzZ09'. -<\t\n\r\0\x0b\x1f\x7f", max_size=200)
+ODD_TEXT = st.text(CASES + "aAzZ09'’. -<\t\n\r\0\x0b\x1f\x7f\u200d\ufe0f", max_size=200)
 ASCII_TEXT = st.text(st.characters(max_codepoint=127), max_size=200)
 WORDY_TEXT = st.text("aAb .", max_size=300)  # words that recur
-TEXT = ANY_TEXT | ODD_TEXT | ASCII_TEXT | WORDY_TEXT
+MARKED_TEXT = st.lists(  # apostrophes and line breaks, side by side
+    st.sampled_from(
+        ["a", "B", "'", "<br", "<BR", " ", "\t", "/", ">", "<br />", "\n", "\r", "é", "."]
+    )
+).map("".join)
+TEXT = ANY_TEXT | ODD_TEXT | ASCII_TEXT | WORDY_TEXT | MARKED_TEXT
+every_kind = pytest.mark.parametrize("kind", TOKENIZERS)
 at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def plain_ids(texts: list[str], vocabulary: Vocabulary, max_length: int) -> list[list[int]]:
+def plain_ids(
+    texts: list[str], vocabulary: Vocabulary, max_length: int, kind: TokenizerKind = "lecture"
+) -> list[list[int]]:
     known = {word: id_ for id_, word in enumerate(vocabulary.words, FIRST_WORD_ID)}
-    rows = [[known.get(word, UNKNOWN_ID) for word in lecture_tokens(each)] for each in texts]
+    rows = [[known.get(word, UNKNOWN_ID) for word in tokens(kind, each)] for each in texts]
     return [[START_ID, *row][-max_length:] for row in rows]
 
 
-def encoded_ids(texts: list[str], vocabulary: Vocabulary, max_length: int) -> list[list[int]]:
-    encoded = Tokenizer("lecture", vocabulary).encode_all(texts, max_length)
+def encoded_ids(
+    texts: list[str], vocabulary: Vocabulary, max_length: int, kind: TokenizerKind = "lecture"
+) -> list[list[int]]:
+    encoded = Tokenizer(kind, vocabulary).encode_all(texts, max_length)
     return [encoded.row(i).tolist() for i in range(len(encoded))]
 
 
-def all_words(texts: list[str]) -> Vocabulary:
+def all_words(texts: list[str], kind: TokenizerKind = "lecture") -> Vocabulary:
     """Every word that the rules find, so that no two of them share an id."""
-    found = itertools.chain.from_iterable(map(lecture_tokens, texts))
+    found = itertools.chain.from_iterable(tokens(kind, each) for each in texts)
     return Vocabulary(tuple(dict.fromkeys(found)))
 
 
-def assert_words_are_the_rules(texts: list[str]) -> None:
+def assert_words_are_the_rules(texts: list[str], kind: TokenizerKind = "lecture") -> None:
     """Found by the compiled module: the same words, in the same places."""
-    vocabulary = all_words(texts)
-    expected = plain_ids(texts, vocabulary, 10**9)
-    assert encoded_ids(texts, vocabulary, 10**9) == expected
-    tokenizer = Tokenizer("lecture", vocabulary)
+    vocabulary = all_words(texts, kind)
+    expected = plain_ids(texts, vocabulary, 10**9, kind)
+    assert encoded_ids(texts, vocabulary, 10**9, kind) == expected
+    tokenizer = Tokenizer(kind, vocabulary)
     assert [tokenizer.encode(each).tolist() for each in texts] == expected
 
 
+@every_kind
 @at_any_speed
-@given(st.lists(TEXT, min_size=1))
+@given(texts=st.lists(TEXT, min_size=1))
 @example([""])
 @example([" .\t\n-"])
 @example(["ΟΔΟΣ. ΟΔΟΣΑ ΑΣ.Α ΑΣ' Σ"])  # the small sigma depends on what follows, past separators
@@ -76,43 +87,80 @@ def assert_words_are_the_rules(texts: list[str]) -> None:
 @example(["\u023a\u023a\u023a İİİ"])  # more bytes than before
 @example(["a\0b a\0c \0 \0\0 a\0", "a"])
 @example(["one\rword one\r\nword\r"])
-def test_words_are_the_rules_on_any_text(texts: list[str]) -> None:
-    assert_words_are_the_rules(texts)
+@example(["don't 'tis rock'n'roll dogs' a''b ' '' x'"])
+@example(["<br><BR/><br / ><br\t/>\n \r\n.<br", "a<br />\u00a0<br />b"])
+def test_words_are_the_rules_on_any_text(kind: TokenizerKind, texts: list[str]) -> None:
+    assert_words_are_the_rules(texts, kind)
 
 
+@every_kind
 @at_any_speed
-@given(st.lists(TEXT, min_size=1), st.lists(TEXT), st.integers(1, 12), st.data())
+@given(
+    texts=st.lists(TEXT, min_size=1),
+    others=st.lists(TEXT),
+    max_length=st.integers(1, 12),
+    data=st.data(),
+)
 def test_ids_are_the_plain_ones(
-    texts: list[str], others: list[str], max_length: int, data: st.DataObject
+    kind: TokenizerKind, texts: list[str], others: list[str], max_length: int, data: st.DataObject
 ) -> None:
     """Some words have an id, others have none, and long texts are cut."""
-    words = all_words(texts + others).words
+    words = all_words(texts + others, kind).words
     chosen = data.draw(st.lists(st.sampled_from(words), unique=True)) if words else []
     vocabulary = Vocabulary((*chosen, "a b", "A"))  # two that no text has
-    expected = plain_ids(texts, vocabulary, max_length)
-    assert encoded_ids(texts, vocabulary, max_length) == expected
+    expected = plain_ids(texts, vocabulary, max_length, kind)
+    assert encoded_ids(texts, vocabulary, max_length, kind) == expected
 
 
+@every_kind
 @at_any_speed
-@given(st.lists(TEXT), st.integers(5, 30))
-def test_fit_is_the_plain_count(texts: list[str], size: int) -> None:
-    tokens = list(map(lecture_tokens, texts))
-    if not any(tokens):
+@given(texts=st.lists(TEXT), size=st.integers(5, 30))
+def test_fit_is_the_plain_count(kind: TokenizerKind, texts: list[str], size: int) -> None:
+    found = [tokens(kind, each) for each in texts]
+    if not any(found):
         with pytest.raises(DataError, match="no words"):
-            Tokenizer.fit(texts, size)
+            Tokenizer.fit(texts, size, kind)
         return
-    assert Tokenizer.fit(texts, size).vocabulary == Vocabulary.build(tokens, size)
+    assert Tokenizer.fit(texts, size, kind).vocabulary == Vocabulary.build(found, size)
 
 
+@pytest.mark.parametrize(
+    ("given_text", "expected"),
+    [
+        ("It's GREAT!!", "it's great ! !"),
+        ("don’t 'quote' dogs'", "don't ' quote ' dogs '"),
+        ("7.5/10, well-made", "7 . 5 / 10 , well - made"),
+        ("one<br /><br />two\n\nthree", "one <br> two <br> three"),
+        ("a <br/>\r\n \u00a0<BR> b", "a <br> b"),
+        ("a <b>bold</b> <br", "a < b > bold < / b > < br"),
+        ("love it 😀❤\ufe0f!", "love it 😀 ❤ !"),
+        ("👩\u200d🚀", "👩 🚀"),
+        ("我爱电影 and cinéma", "我 爱 电 影 and cinéma"),
+        ("हिन्दी फ़िल्म", "हिन्दी फ़िल्म"),  # marks belong to their words
+        ("cafe\u0301 — «bon»", "cafe\u0301 — « bon »"),
+        ("ΟΔΟΣ. Straße", "οδος . straße"),
+        ("\n <br> a\n", "a"),
+        (" \n\t<br />", ""),
+        ("snake_case\x00\x7fend", "snake _ case end"),
+        ("so\u00adft \ufeff", "soft"),
+        ("", ""),
+    ],
+)
+def test_word_tokens(given_text: str, expected: str) -> None:
+    assert word_tokens(given_text) == expected.split(" ") * bool(expected)
+    assert_words_are_the_rules([given_text], "words")
+
+
+@every_kind
 @pytest.mark.parametrize("letter", ["a", "Z", "é", "😀", "\ud800"])
-def test_words_and_gaps_of_every_length(letter: str) -> None:
+def test_words_and_gaps_of_every_length(letter: str, kind: TokenizerKind) -> None:
     """Across the ends of machine words and of blocks of 64 bytes, from both sides."""
     lengths = [*range(1, 20), *range(60, 70), *range(124, 132)]
     texts = []
     for length, gap in itertools.product(lengths, (1, 2, 7, 63, 64, 65)):
         word, space = letter * length, " " * gap
         texts += [word, space + word, word + space, word + space + word, space + word + space]
-    assert_words_are_the_rules(texts)
+    assert_words_are_the_rules(texts, kind)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 15, 16, 17, 24, 25, 70])
@@ -295,12 +343,12 @@ def test_copies_are_equal_and_encode() -> None:
 
 
 def test_the_module_refuses_what_is_no_text() -> None:
-    ids = _kernels.WordIds(b"a\nb", start=1, unknown=2, first=4)
+    ids = _kernels.WordIds(0, b"a\nb", start=1, unknown=2, first=4)
     with pytest.raises(TypeError):
         ids.encode(["a", 3], 5)  # type: ignore[list-item]
     with pytest.raises(TypeError):
         ids.encode("a", 5)  # type: ignore[arg-type]
-    counts = _kernels.WordCounts()
+    counts = _kernels.WordCounts(0)
     assert counts.most_frequent(5) == []
     with pytest.raises(TypeError):
         counts.add([b"a"])  # type: ignore[list-item]

@@ -114,12 +114,12 @@ def layer_norm_backward(
     d_bias: _Floats,
 ) -> None: ...
 
-# --- text: where a str isn't ASCII it has to be lower-case
+# --- text: as tokens.prepare makes it; rules: a number of tokens.TOKENIZERS
 
 class WordIds:
     """The ids of a vocabulary's words. ``lines``: distinct words, newlines between them."""
 
-    def __init__(self, lines: bytes, start: int, unknown: int, first: int) -> None: ...
+    def __init__(self, rules: int, lines: bytes, start: int, unknown: int, first: int) -> None: ...
     def id_of(self, word: str) -> int: ...
     def encode(self, texts: list[str], max_length: int) -> tuple[_Int32s, _Int64s]:
         """The last ids of each text, row after row, and the rows' lengths."""
@@ -127,7 +127,7 @@ class WordIds:
 class WordCounts:
     """How often each word occurs. Not for two threads at once."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, rules: int) -> None: ...
     def add(self, texts: list[str]) -> None: ...
     def most_frequent(self, limit: int) -> list[str]:
         """The first seen one first where they are equally frequent."""

@@ -38,14 +38,14 @@ from tidegate.labels import (
 from tidegate.metrics import Evaluation, LabeledSet, evaluate
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.noise import Dropout
-from tidegate.text import Tokenizer, check_texts
+from tidegate.text import Tokenizer, check_texts, check_tokenizer
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
-    "lecture": {"masked": False, "epochs": 3},
+    "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3},
     "default": {},
 }
 
@@ -60,6 +60,7 @@ class TextClassifier:
 
     cell: "gru", "lstm" or "rnn". reset: where a GRU's reset gate acts, "after" the recurrent
     product as in Keras and PyTorch, or "before" it as in the lecture's equations.
+    tokenizer: the rules of tokens, "words" or "lecture" (see ``tokens``).
     vocabulary_size: ids for words, with four special ones among them. embedding_size, hidden_size:
     numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
     masked: whether padding is left out (the lecture reads it). layers, bidirectional, pooling,
@@ -95,6 +96,7 @@ class TextClassifier:
         *,
         cell: str = "gru",
         reset: str = "after",
+        tokenizer: str = "words",
         vocabulary_size: int = 10_000,
         embedding_size: int = 128,
         hidden_size: int = 128,
@@ -129,6 +131,7 @@ class TextClassifier:
     ) -> None:
         self.cell = cell
         self.reset = reset
+        self.tokenizer = tokenizer
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
@@ -256,7 +259,7 @@ class TextClassifier:
         training = self._training()
         listed = _listed_texts(texts)
         classes, targets = encode_labels(labels, len(listed))
-        tokenizer = Tokenizer.fit(listed, self.vocabulary_size)
+        tokenizer = Tokenizer.fit(listed, self.vocabulary_size, check_tokenizer(self.tokenizer))
         # A small corpus has fewer words than there are ids.
         config = replace(
             self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
@@ -309,6 +312,7 @@ class TextClassifier:
                 "validation_fraction=0 leaves none; set it to 0.1, say"
             )
         check_class_weight(self.class_weight)
+        check_tokenizer(self.tokenizer)
         if not isinstance(self.precision, str):
             raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
         ops.choose_precision(self.precision)

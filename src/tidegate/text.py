@@ -1,13 +1,7 @@
-r"""From texts to token ids: the lecture's tokens, the vocabulary and the tokeniser.
+"""From texts to token ids: the vocabulary and the tokeniser.
 
-The lecture's job is a Keras one, so its tokens follow Keras's rules to the letter. They have
-corners that look like mistakes and are kept on purpose: an apostrophe is part of a word, the
-``br`` of ``<br />`` is a word, and only the space, the tab and the newline separate words; a
-no-break space or a carriage return is a character like any other.
-
-``lecture_tokens`` states the rules. The compiled module finds the same words, looks them up and
-counts them, in many texts at once on all of ``ops.threads()``; only text that isn't ASCII is
-lower-cased here before, because Python alone knows all of Unicode's rules for that.
+``tokens`` states the rules. The compiled module finds the same words, looks them up and counts
+them, in many texts at once on all of ``ops.threads()``.
 """
 
 from __future__ import annotations
@@ -20,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from tidegate import _kernels
 from tidegate.batch import TokenizedTexts
 from tidegate.errors import ConfigError, DataError, unknown_choice
+from tidegate.tokens import TOKENIZERS, TokenizerKind, prepare, tokens
 
 PADDING_ID = 0
 START_ID = 1
@@ -35,26 +30,8 @@ FIRST_WORD_ID = 4  # id 3 is unused, as in Keras's own IMDB data
 
 START_MARK = "<start>"  # how START_ID is shown; no lecture token can contain < or >
 
-TokenizerKind = Literal["lecture"]
-
 # Texts go to the compiled module in blocks: enough work for many threads, little memory.
 _BLOCK_CHARACTERS = 1 << 21
-
-_SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-
-
-def lecture_tokens(text: str) -> list[str]:
-    """The words of ``text`` by the rules of Keras's ``text_to_word_sequence``.
-
-    Lower-case; each of ``!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~``, tab and newline becomes a
-    space; split on spaces; empty pieces are dropped.
-    """
-    text = text.lower()
-    # One pass for each separator, because str.replace scans at memory speed: together they
-    # take half the time of one str.translate, and a fifth of it on text that isn't ASCII.
-    for separator in _SEPARATORS:
-        text = text.replace(separator, " ")
-    return list(filter(None, text.split(" ")))
 
 
 @dataclass(frozen=True)
@@ -87,9 +64,16 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> _kernels.WordIds:
-        """The words' hash table, built when it is first needed."""
+        return self.table("lecture")
+
+    def table(self, kind: TokenizerKind) -> _kernels.WordIds:
+        """A new hash table of the words, which finds them in texts by the given rules."""
         return _kernels.WordIds(
-            self.to_bytes(), start=START_ID, unknown=UNKNOWN_ID, first=FIRST_WORD_ID
+            TOKENIZERS.index(kind),
+            self.to_bytes(),
+            start=START_ID,
+            unknown=UNKNOWN_ID,
+            first=FIRST_WORD_ID,
         )
 
     @property
@@ -146,7 +130,7 @@ class Vocabulary:
 class Tokenizer:
     """Turns texts into ids: START_ID, then one id for each word.
 
-    kind: the rules; "lecture" is ``lecture_tokens``. Another one raises ConfigError.
+    kind: the rules, of TOKENIZERS (see ``tokens``). Another one raises ConfigError.
     vocabulary: the words that have an id.
     """
 
@@ -154,27 +138,36 @@ class Tokenizer:
     vocabulary: Vocabulary
 
     def __post_init__(self) -> None:
-        kinds = get_args(TokenizerKind)
-        if self.kind not in kinds:
-            raise unknown_choice("tokenizer", self.kind, kinds)
+        check_tokenizer(self.kind)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.vocabulary)  # a copy builds its own table
+
+    @cached_property
+    def _ids(self) -> _kernels.WordIds:
+        """The words' hash table, built when it is first needed."""
+        return self.vocabulary.table(self.kind)
 
     @classmethod
-    def fit(cls, texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
-        """A lecture tokeniser with the vocabulary of ``texts``, which are read once.
+    def fit(
+        cls, texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind = "lecture"
+    ) -> Tokenizer:
+        """A tokeniser with the vocabulary of ``texts``, which are read once.
 
         Raises ConfigError and DataError as ``Vocabulary.build`` does, and DataError for a text
         that is not a str.
         """
+        check_tokenizer(kind)
         room = _room_for_words(vocabulary_size)
-        counts = _kernels.WordCounts()
-        for block in _blocks(texts):
+        counts = _kernels.WordCounts(TOKENIZERS.index(kind))
+        for block in _blocks(kind, texts):
             counts.add(block)
-        return cls("lecture", Vocabulary._of_texts(counts.most_frequent(room)))
+        return cls(kind, Vocabulary._of_texts(counts.most_frequent(room)))
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
         (text,) = _checked([text])
-        ids, _ = self.vocabulary._ids.encode([_lowered(text)], sys.maxsize)
+        ids, _ = self._ids.encode([prepare(self.kind, text)], sys.maxsize)
         return ids
 
     def encode_all(self, texts: Iterable[str], max_length: int) -> TokenizedTexts:
@@ -187,8 +180,8 @@ class Tokenizer:
         most = min(max_length, sys.maxsize)
         ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
         lengths = array("q")
-        for block in _blocks(texts):
-            block_ids, block_lengths = self.vocabulary._ids.encode(block, most)
+        for block in _blocks(self.kind, texts):
+            block_ids, block_lengths = self._ids.encode(block, most)
             ids.frombytes(block_ids.data.cast("B"))
             lengths.frombytes(block_lengths.data.cast("B"))
         offsets = np.zeros(len(lengths) + 1, np.int64)
@@ -202,7 +195,15 @@ class Tokenizer:
         """
         _check_max_length(max_length)
         (text,) = _checked([text])
-        return [START_MARK, *lecture_tokens(text)][-max_length:]
+        return [START_MARK, *tokens(self.kind, text)][-max_length:]
+
+
+def check_tokenizer(given: object) -> TokenizerKind:
+    """The tokeniser of this name. ConfigError unless it is one of TOKENIZERS."""
+    for kind in TOKENIZERS:
+        if isinstance(given, str) and given == kind:
+            return kind
+    raise unknown_choice("tokenizer", given, TOKENIZERS)
 
 
 def check_texts(texts: object) -> None:
@@ -239,17 +240,12 @@ def _room_for_words(vocabulary_size: int) -> int:
     return min(vocabulary_size - FIRST_WORD_ID, sys.maxsize)
 
 
-def _lowered(text: str) -> str:
-    """The text as the compiled module reads it, which lower-cases ASCII itself."""
-    return text if text.isascii() else text.lower()
-
-
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The checked and lowered texts in blocks of some size, so that memory stays flat."""
+def _blocks(kind: TokenizerKind, texts: Iterable[str]) -> Iterator[list[str]]:
+    """The checked and prepared texts in blocks of some size, so that memory stays flat."""
     block: list[str] = []
     size = 0
     for text in _checked(texts):
-        block.append(_lowered(text))
+        block.append(prepare(kind, text))
         size += len(text) + 64  # an empty text takes memory, too
         if size >= _BLOCK_CHARACTERS:
             yield block
