@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind.h"
+#include "linear.h"
 #include "text.h"
 
 namespace nb = nanobind;
@@ -78,9 +79,48 @@ Texts most_frequent(WordCounts& counts, size_t limit) {
   return listed;
 }
 
+nb::tuple ngrams(int rules, const Texts& texts, int longest, int bits) {
+  Utf8 utf8;
+  const std::vector<std::string_view> views = utf8.all(texts);
+  NgramRows rows;
+  {
+    nb::gil_scoped_release unlocked;
+    rows = hash_ngrams(static_cast<Rules>(rules), views, longest, bits);
+  }
+  return nb::make_tuple(to_numpy(std::move(rows.buckets)), to_numpy(std::move(rows.offsets)));
+}
+
+BucketRows rows_of(const In<int32_t, 1>& buckets, const In<int64_t, 1>& offsets) {
+  return {static_cast<long>(offsets.shape(0)) - 1, buckets.data(), offsets.data()};
+}
+
+void fit(In<int32_t, 1> buckets, In<int64_t, 1> offsets, In<int32_t, 1> classes, double cost,
+         int rounds, double tolerance, uint64_t seed, Out<float, 2> weights, Out<float, 1> bias) {
+  nb::gil_scoped_release unlocked;
+  fit_linear(ThreadPool::instance(),
+             {rows_of(buckets, offsets), classes.data(), static_cast<int>(weights.shape(1)),
+              static_cast<long>(weights.shape(0)), cost, rounds, tolerance, seed, weights.data(),
+              bias.data()});
+}
+
+void score(In<int32_t, 1> buckets, In<int64_t, 1> offsets, In<float, 2> weights,
+           In<float, 1> bias, Out<float, 2> scores) {
+  nb::gil_scoped_release unlocked;
+  score_linear(ThreadPool::instance(), rows_of(buckets, offsets), weights.data(), bias.data(),
+               static_cast<int>(weights.shape(1)), scores.data());
+}
+
 }  // namespace
 
 void bind_text(nb::module_& module) {
+  const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
+  module.def("hash_ngrams", &ngrams, nb::arg("rules"), nb::arg("texts"), nb::arg("longest"),
+             nb::arg("bits"));
+  module.def("fit_linear", &fit, array("buckets"), array("offsets"), array("classes"),
+             nb::arg("cost"), nb::arg("rounds"), nb::arg("tolerance"), nb::arg("seed"),
+             array("weights"), array("bias"));
+  module.def("score_linear", &score, array("buckets"), array("offsets"), array("weights"),
+             array("bias"), array("scores"));
   nb::class_<WordIds>(module, "WordIds")
       .def(
           "__init__",

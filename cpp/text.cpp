@@ -399,4 +399,51 @@ std::vector<std::string_view> WordCounts::most_frequent(size_t limit) {
   return words;
 }
 
+namespace {
+
+// As a word table sees the word, so that up to 8 bytes are told apart for certain.
+uint64_t word_hash(std::string_view word) {
+  if (word.size() > 8) return hash(word);
+  uint64_t bytes = 0;
+  for (const char c : word) bytes = bytes << 8 | static_cast<unsigned char>(c);
+  return mix(bytes ^ word.size() << 56 ^ 0x9E3779B97F4A7C15);
+}
+
+}  // namespace
+
+NgramRows hash_ngrams(Rules rules, const std::vector<std::string_view>& texts, int longest,
+                      int bits) {
+  std::vector<std::vector<int32_t>> rows(texts.size());
+  over_ranges(texts, [&](size_t begin, size_t end) {
+    Scanner scanner(rules);
+    std::vector<uint64_t> words;  // hashes, the last word's first
+    for (size_t i = begin; i < end; ++i) {
+      words.clear();
+      scanner.words_from_behind(texts[i], [&](std::string_view word, size_t) {
+        words.push_back(word_hash(word));
+        return true;
+      });
+      std::vector<int32_t>& row = rows[i];
+      row.reserve(words.size() * static_cast<size_t>(longest));
+      for (size_t first = 0; first < words.size(); ++first) {
+        uint64_t state = 0;
+        for (size_t n = 0; n < static_cast<size_t>(longest) && first + n < words.size(); ++n) {
+          state = mix(state ^ words[first + n]) + n + 1;
+          row.push_back(static_cast<int32_t>(mix(state) >> (64 - bits)));
+        }
+      }
+      std::sort(row.begin(), row.end());
+      row.erase(std::unique(row.begin(), row.end()), row.end());
+    }
+  });
+  NgramRows result;
+  result.offsets.push_back(0);
+  for (const std::vector<int32_t>& row : rows)
+    result.offsets.push_back(result.offsets.back() + static_cast<int64_t>(row.size()));
+  result.buckets.reserve(result.offsets.back());
+  for (const std::vector<int32_t>& row : rows)
+    result.buckets.insert(result.buckets.end(), row.begin(), row.end());
+  return result;
+}
+
 }  // namespace tidegate

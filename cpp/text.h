@@ -112,4 +112,13 @@ class WordCounts {
   uint64_t place_ = 0;  // where the next text begins
 };
 
+// The distinct n-grams of each text's words, n from 1 to `longest`, each hashed to a number below
+// 2^bits: buckets [offsets.back()] ascending in each row, offsets [texts + 1].
+struct NgramRows {
+  std::vector<int32_t> buckets;
+  std::vector<int64_t> offsets;
+};
+NgramRows hash_ngrams(Rules rules, const std::vector<std::string_view>& texts, int longest,
+                      int bits);
+
 }  // namespace tidegate

@@ -559,6 +559,8 @@ DEFAULTS: dict[str, Any] = {
     "layer_dropout": 0.0,
     "recurrent_dropout": 0.0,
     "dropout": 0.0,
+    "ngrams": 0,
+    "ngram_cost": 1.0,
     "validation_fraction": 0.2,
     "random_state": 0,
     "threads": None,

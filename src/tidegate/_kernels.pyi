@@ -132,6 +132,28 @@ class WordCounts:
     def most_frequent(self, limit: int) -> list[str]:
         """The first seen one first where they are equally frequent."""
 
+def hash_ngrams(rules: int, texts: list[str], longest: int, bits: int) -> tuple[_Int32s, _Int64s]:
+    """Distinct buckets of each text's n-grams, ascending, row after row, and offsets."""
+
+def fit_linear(
+    buckets: _Int32s,
+    offsets: _Int64s,
+    classes: _Int32s,
+    cost: float,
+    rounds: int,
+    tolerance: float,
+    seed: int,
+    weights: _FloatRows,
+    bias: _Floats,
+) -> None: ...
+def score_linear(
+    buckets: _Int32s,
+    offsets: _Int64s,
+    weights: _FloatRows,
+    bias: _Floats,
+    scores: _FloatRows,
+) -> None: ...
+
 # --- layers
 
 class Recurrent:

@@ -35,9 +35,11 @@ from tidegate.labels import (
     label_array,
     plain,
 )
-from tidegate.metrics import Evaluation, LabeledSet, evaluate
+from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
+from tidegate.ngrams import LONGEST, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
+from tidegate.records import check_positive
 from tidegate.text import Tokenizer, check_texts, check_tokenizer
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
@@ -58,32 +60,41 @@ _AUTO_EPOCHS = (3, 20)
 class TextClassifier:
     """A gated recurrent classifier of texts.
 
-    cell: "gru", "lstm" or "rnn". reset: where a GRU's reset gate acts, "after" the recurrent
-    product as in Keras and PyTorch, or "before" it as in the lecture's equations.
-    tokenizer: the rules of tokens, "words" or "lecture" (see ``tokens``).
-    vocabulary_size: ids for words, with four special ones among them. embedding_size, hidden_size:
-    numbers for each word, units of the state. max_length: tokens read of a text, its last ones.
-    masked: whether padding is left out (the lecture reads it). layers, bidirectional, pooling,
-    layer_norm: more of the model's shape, see ``ModelConfig``. epochs: times that every text is
-    seen; None for 3 to 20, the more the fewer texts there are (see ``epochs_for``). batch_size,
-    learning_rate, beta_2, weight_decay, schedule, warmup, clip_norm, average: of the training with
-    Adam, see ``TrainConfig``. label_smoothing: share of each label that is spread over all classes.
-    patience: epochs without a better validation after which training ends with the best epoch's
-    weights; None to train all epochs and keep the last. class_weight: how much each class counts,
-    "balanced" for the same all together, a dict of label and number, or None for 1.
-    word_dropout, vocabulary_dropout, embedding_dropout, layer_dropout, recurrent_dropout, dropout:
-    rates of what is left out while training, see ``Dropout``; the last one is before the output
-    layer. validation_fraction: share of the texts held out to validate each epoch, 0 for none.
-    random_state: the seed; the same seed, data and machine give the same model, bit for bit, on
-    any number of threads. threads: how many this classifier computes on, None for the number of
-    the process, which TIDEGATE_THREADS or ``ops.set_threads`` says and else is one for each core.
-    All classifiers of a process share one pool: its number is changed while this one computes, and
-    put back when no classifier with a number of its own computes any more. precision: of the
-    recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
+    Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
+    vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
+    text, its last ones. masked, whether padding is left out (the lecture reads it).
+
+    Its network (see ``ModelConfig``): cell, "gru", "lstm" or "rnn". reset, where a GRU's reset gate
+    acts, "after" the recurrent product as in Keras and PyTorch, or "before" it as in the lecture's
+    equations. embedding_size, hidden_size, numbers for each word, units of the state. layers,
+    bidirectional, pooling, layer_norm.
+
+    Beside it: ngrams, n of the longest word n-grams that a linear model reads, 0 for no such model;
+    ngram_cost, see ``fit_ngrams``. Both models' logits are added with the factors that suit the
+    validation texts best.
+
+    Its training (see ``TrainConfig``): epochs, times that every text is seen; None for 3 to 20, the
+    more the fewer texts there are (see ``epochs_for``). batch_size. learning_rate, beta_2,
+    weight_decay, schedule, warmup, clip_norm, average, of Adam. label_smoothing, the share of each
+    label that is spread over all classes. class_weight, how much each class counts: "balanced" for
+    the same all together, a dict of label and number, or None for 1. word_dropout,
+    vocabulary_dropout, embedding_dropout, layer_dropout, recurrent_dropout, dropout, rates of what
+    is left out, see ``Dropout``; the last one is before the output layer. validation_fraction, the
+    share of the texts held out to validate each epoch, 0 for none. patience, epochs without a
+    better validation after which training ends with the best epoch's weights; None to train all
+    epochs and keep the last.
+
+    Its computing: random_state, the seed; the same seed, data and machine give the same model, bit
+    for bit, on any number of threads. threads, how many this classifier computes on, None for the
+    number of the process, which TIDEGATE_THREADS or ``ops.set_threads`` says and else is one for
+    each core. All classifiers of a process share one pool: its number is changed while this one
+    computes, and put back when no classifier with a number of its own computes any more.
+    precision, of the recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
     ``ops.choose_precision``); a model keeps the one that it was trained with.
 
-    After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult; seconds
-    are not stored in model files), tokenizer_, model_ and training_ (the arguments above as the
+    After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
+    network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
+    linear model, and the factors of both models' logits) and training_ (the arguments above as the
     model was trained with them, which ``save`` writes whatever was set since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
@@ -124,6 +135,8 @@ class TextClassifier:
         layer_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         dropout: float = 0.0,
+        ngrams: int = 0,
+        ngram_cost: float = 1.0,
         validation_fraction: float = 0.2,
         random_state: int = 0,
         threads: int | None = None,
@@ -159,6 +172,8 @@ class TextClassifier:
         self.layer_dropout = layer_dropout
         self.recurrent_dropout = recurrent_dropout
         self.dropout = dropout
+        self.ngrams = ngrams
+        self.ngram_cost = ngram_cost
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.threads = threads
@@ -265,6 +280,8 @@ class TextClassifier:
             self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
         )
         encoded = tokenizer.encode_all(listed, self.max_length)
+        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
+        hashed = hash_texts(listed, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
         weights = class_weights(self.class_weight, classes, targets[train_rows])
@@ -294,6 +311,23 @@ class TextClassifier:
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
+        self.ngrams_, self.mix_ = None, (1.0, 0.0)
+        if hashed is not None:
+            self.ngrams_ = fit_ngrams(
+                hashed.select(train_rows),
+                train_set.targets,
+                len(classes),
+                kind=tokenizer.kind,
+                longest=int(self.ngrams),
+                bits=bits,
+                cost=float(self.ngram_cost),
+                seed=train_config.seed,
+            )
+            self.mix_ = fit_mix(
+                model.predict_logits(validation_set.texts),
+                self.ngrams_.score_rows(hashed.select(validation_rows)),
+                validation_set.targets,
+            )
         self.classes_ = classes
         self.tokenizer_ = tokenizer
         self.model_ = model
@@ -313,6 +347,8 @@ class TextClassifier:
             )
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
+        check_whole("ngrams", self.ngrams, 0, LONGEST)
+        check_positive("ngram_cost", self.ngram_cost)
         if not isinstance(self.precision, str):
             raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
         ops.choose_precision(self.precision)
@@ -406,13 +442,21 @@ class TextClassifier:
         return self.model_
 
     def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
-        return self.tokenizer_.encode_all(_listed_texts(texts), self.model_.config.max_length)
+        return self.tokenizer_.encode_all(texts, self.model_.config.max_length)
 
     def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
         """[texts, classes] float64 probabilities, columns in the order of ``classes_``."""
         model = self._fitted()
         with self._own_threads():
-            return model.probabilities(model.predict_logits(self._encode(texts)))
+            return model.probabilities(self._logits(_listed_texts(texts)))
+
+    def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
+        logits = self.model_.predict_logits(self._encode(texts))
+        if self.ngrams_ is None:
+            return logits
+        recurrent, linear = (np.float32(factor) for factor in self.mix_)
+        return logits * recurrent + self.ngrams_.scores(texts) * linear
 
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
         """[texts] the likeliest label of each text."""
@@ -431,8 +475,8 @@ class TextClassifier:
         """
         model = self._fitted()
         begun = time.perf_counter()
-        encoded = self._encode(texts)
-        given = label_array(labels, len(encoded))
+        listed = _listed_texts(texts)
+        given = label_array(labels, len(listed))
         known = {label: i for i, label in enumerate(self.classes_.tolist())}
         unknown = [label for label in given.tolist() if label not in known]
         if unknown:
@@ -442,8 +486,7 @@ class TextClassifier:
             )
         targets = np.array([known[label] for label in given.tolist()], np.int32)
         with self._own_threads():
-            result = evaluate(model, LabeledSet(encoded, targets))
-        return replace(result, seconds=time.perf_counter() - begun)
+            return evaluate_logits(model, self._logits(listed), targets, begun)
 
     # --- the model file
 
@@ -464,7 +507,13 @@ class TextClassifier:
         weights that are not finite.
         """
         trained = model_file.TrainedModel(
-            self._fitted(), self.tokenizer_, self.classes_, self.training_, self.history_
+            self._fitted(),
+            self.tokenizer_,
+            self.classes_,
+            self.training_,
+            self.history_,
+            self.ngrams_,
+            self.mix_,
         )
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
@@ -512,6 +561,7 @@ class TextClassifier:
         classifier.tokenizer_ = trained.tokenizer
         classifier.classes_ = trained.classes
         classifier.training_ = trained.training
+        classifier.ngrams_, classifier.mix_ = trained.ngrams, trained.mix
         classifier.history_ = trained.history
         return classifier
 

@@ -50,10 +50,19 @@ class LabeledSet:
 
 def evaluate(model: TextModel, examples: LabeledSet) -> Evaluation:
     """Loss and accuracy over all examples. DataError if there are none."""
-    if not len(examples):
-        raise DataError("no texts to evaluate on")
     begun = time.perf_counter()
     logits = model.predict_logits(examples.texts)
-    loss, _, correct = model.loss(logits, examples.targets)
-    seconds = time.perf_counter() - begun
-    return Evaluation(loss, correct / len(examples), len(examples), seconds)
+    return evaluate_logits(model, logits, examples.targets, begun)
+
+
+def evaluate_logits(
+    model: TextModel,
+    logits: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int32],
+    begun: float,
+) -> Evaluation:
+    """What the logits [texts, L] are worth. begun: on the clock ``time.perf_counter``."""
+    if not len(targets):
+        raise DataError("no texts to evaluate on")
+    loss, _, correct = model.loss(logits, targets)
+    return Evaluation(loss, correct / len(targets), len(targets), time.perf_counter() - begun)

@@ -18,7 +18,8 @@ from tidegate import int8, ops, storage
 from tidegate.checkpoint import history_size
 from tidegate.errors import DataError, ModelFileError, TidegateError, unknown_choice
 from tidegate.labels import LABEL_TYPES, stored_classes
-from tidegate.model import ModelConfig, TextModel
+from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.ngrams import LONGEST, MAX_BITS, NgramModel
 from tidegate.records import EpochResult
 from tidegate.text import Tokenizer, Vocabulary
 
@@ -30,6 +31,8 @@ class TrainedModel:
     """All that predicting texts needs, and what is told of the training.
 
     classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
+    ngrams: the linear model beside the recurrent one, or None. mix: what both models' logits are
+    multiplied by before they are added.
     """
 
     model: TextModel
@@ -37,6 +40,8 @@ class TrainedModel:
     classes: npt.NDArray[Any]
     training: dict[str, Any]
     history: list[EpochResult]
+    ngrams: NgramModel | None = None
+    mix: tuple[float, float] = (1.0, 0.0)
 
 
 def check_quantize(quantize: str | None) -> None:
@@ -87,6 +92,10 @@ def write(
     )
     if quantize is not None:
         header["quantization"] = quantize
+    if trained.ngrams is not None:
+        header["ngrams"] = {"longest": trained.ngrams.longest, "mix": list(trained.mix)}
+        tensors["ngrams.weight"] = trained.ngrams.weights.astype(np.float16)
+        tensors["ngrams.bias"] = trained.ngrams.bias
     return storage.write_tensors(Path(path), tensors, header, replace=replace)
 
 
@@ -121,6 +130,9 @@ def from_tensors(
                 f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
             )
         tokenizer = Tokenizer(header["tokenizer"], vocabulary)
+        ngrams, mix = None, (1.0, 0.0)
+        if "ngrams" in header:
+            ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
         if quantized:
             tensors = int8.dequantize(tensors, config.parameter_shapes())
         model = TextModel(config, tensors, header["precision"])
@@ -134,7 +146,36 @@ def from_tensors(
         raise ModelFileError(
             f"{path} is not a usable model ({error}); train or download it again"
         ) from error
-    return TrainedModel(model, tokenizer, classes, training, history)
+    return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
+
+
+def _read_ngrams(
+    tensors: dict[str, npt.NDArray[Any]],
+    stored: Mapping[str, Any],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+) -> tuple[NgramModel, tuple[float, float]]:
+    """The linear model, whose tensors are taken out. DataError or TypeError if it is none."""
+    weight, bias = tensors.pop("ngrams.weight"), tensors.pop("ngrams.bias")
+    buckets, outputs = weight.shape if weight.ndim == 2 else (0, 0)
+    if (
+        weight.dtype != np.float16
+        or outputs != config.logits
+        or buckets not in {1 << bits for bits in range(1, MAX_BITS + 1)}
+    ):
+        raise DataError(f"ngrams.weight is {weight.dtype} {list(weight.shape)}")
+    if bias.dtype != np.float32 or bias.shape != (outputs,):
+        raise DataError(f"ngrams.bias is {bias.dtype} {list(bias.shape)}")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise DataError("ngrams.weight has numbers that are not finite")
+    check_whole("ngrams", stored["longest"], 1, LONGEST)
+    mix = stored["mix"]
+    if not isinstance(mix, list) or [type(factor) for factor in mix] != [float, float]:
+        raise DataError(f"mix is {reprlib.repr(mix)}, not two numbers")
+    if not all(0.0 <= factor < math.inf for factor in mix):
+        raise DataError(f"mix is {mix}")
+    model = NgramModel(tokenizer.kind, stored["longest"], weight.astype(np.float32), bias)
+    return model, (mix[0], mix[1])
 
 
 def _header(

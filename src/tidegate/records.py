@@ -70,12 +70,7 @@ class TrainConfig:
             given = getattr(self, name)
             if name == "clip_norm" and given is None:
                 continue
-            value = _number(name, given)
-            if not _SMALLEST <= value <= _LARGEST:
-                raise ConfigError(
-                    f"{name}={given!r} must be positive and finite in float32: 1.2e-38 to 3.4e+38"
-                )
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, check_positive(name, given))
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise unknown_choice("schedule", self.schedule, SCHEDULES)
         for name in ("weight_decay", "warmup", "average", "label_smoothing"):
@@ -95,6 +90,16 @@ class TrainConfig:
                 f"learning_rate={self.learning_rate!r} leaves float32 with beta_1={self.beta_1} "
                 f"and beta_2={self.beta_2}; choose one nearer to 0.001"
             )
+
+
+def check_positive(name: str, given: object) -> float:
+    """The number. ConfigError unless it is positive and finite in float32."""
+    value = _number(name, given)
+    if not _SMALLEST <= value <= _LARGEST:
+        raise ConfigError(
+            f"{name}={given!r} must be positive and finite in float32: 1.2e-38 to 3.4e+38"
+        )
+    return value
 
 
 def _number(name: str, value: object) -> float:

@@ -1,0 +1,122 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+namespace tidegate {
+namespace {
+
+constexpr long kRowsPerTask = 64;
+
+uint64_t next_random(uint64_t& state) {  // splitmix64
+  uint64_t x = state += 0x9E3779B97F4A7C15;
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
+  x = (x ^ x >> 27) * 0x94D049BB133111EB;
+  return x ^ x >> 31;
+}
+
+// Which rows of a class have each bucket, and which of the others, as a ratio of shares.
+std::vector<float> log_ratios(const LinearFit& fit, const std::vector<float>& sign) {
+  std::vector<double> with(fit.buckets, 1.0), without(fit.buckets, 1.0);
+  for (long row = 0; row < fit.rows.count; ++row) {
+    std::vector<double>& counts = sign[row] > 0 ? with : without;
+    for (int64_t i = fit.rows.offsets[row]; i < fit.rows.offsets[row + 1]; ++i)
+      ++counts[fit.rows.buckets[i]];
+  }
+  const double all_with = std::accumulate(with.begin(), with.end(), 0.0);
+  const double all_without = std::accumulate(without.begin(), without.end(), 0.0);
+  std::vector<float> scales(fit.buckets);
+  for (long b = 0; b < fit.buckets; ++b)
+    scales[b] = static_cast<float>(std::log(with[b] / all_with) - std::log(without[b] / all_without));
+  return scales;
+}
+
+// The root s of s + margin + square * (cost * sigmoid(s) - old). The left side rises with a slope
+// of 1 or more, so that the root is fenced in from the start and Newton's steps can be kept inside.
+double solve(double margin, double square, double cost, double old) {
+  const double reach = margin - square * old;  // s + reach + square * cost * sigmoid(s) = 0
+  double low = -reach - square * cost, high = -reach;
+  double s = std::clamp(-margin, low, high);
+  for (int i = 0; i < 60; ++i) {
+    const double share = 1.0 / (1.0 + std::exp(-s));
+    const double value = s + reach + square * cost * share;
+    if (std::fabs(value) < 1e-10) break;
+    (value > 0 ? high : low) = s;
+    const double step = s - value / (1.0 + square * cost * share * (1.0 - share));
+    s = step > low && step < high ? step : 0.5 * (low + high);
+  }
+  return s;
+}
+
+void fit_class(const LinearFit& fit, int output) {
+  const BucketRows& rows = fit.rows;
+  const int target = fit.outputs == 1 ? 1 : output;
+  std::vector<float> sign(rows.count);
+  for (long row = 0; row < rows.count; ++row) sign[row] = fit.classes[row] == target ? 1.f : -1.f;
+  const std::vector<float> scales = log_ratios(fit, sign);
+
+  std::vector<double> square(rows.count, 1.0);  // of x, the bias's 1 included
+  for (long row = 0; row < rows.count; ++row)
+    for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i)
+      square[row] += double(scales[rows.buckets[i]]) * scales[rows.buckets[i]];
+
+  // w = sum of y * dual * x; a row's dual lies in (0, cost), and at the optimum is
+  // cost * sigmoid(-margin). It begins near 0 and not at it, where no gradient is.
+  std::vector<float> weights(fit.buckets, 0.0f);
+  double bias = 0.0;
+  std::vector<double> dual(rows.count, 0.0);
+  std::vector<long> order(rows.count);
+  std::iota(order.begin(), order.end(), 0L);
+  uint64_t random = fit.seed + static_cast<uint64_t>(output);
+  for (int round = 0; round < fit.rounds; ++round) {
+    for (long i = rows.count - 1; i > 0; --i)
+      std::swap(order[i], order[next_random(random) % static_cast<uint64_t>(i + 1)]);
+    double largest = 0.0;
+    for (const long row : order) {
+      double sum = bias;
+      for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i) {
+        const int32_t bucket = rows.buckets[i];
+        sum += double(weights[bucket]) * scales[bucket];
+      }
+      const double margin = sign[row] * sum;
+      const double wanted = fit.cost / (1.0 + std::exp(margin));
+      largest = std::max(largest, std::fabs(wanted - dual[row]));
+      const double now = fit.cost / (1.0 + std::exp(-solve(margin, square[row], fit.cost, dual[row])));
+      const double change = sign[row] * (now - dual[row]);
+      dual[row] = now;
+      bias += change;
+      for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i) {
+        const int32_t bucket = rows.buckets[i];
+        weights[bucket] += static_cast<float>(change * scales[bucket]);
+      }
+    }
+    if (largest <= fit.tolerance * fit.cost) break;
+  }
+  for (long b = 0; b < fit.buckets; ++b) fit.weights[b * fit.outputs + output] = weights[b] * scales[b];
+  fit.bias[output] = static_cast<float>(bias);
+}
+
+}  // namespace
+
+void fit_linear(ThreadPool& pool, const LinearFit& fit) {
+  pool.run(fit.outputs, [&](long output) { fit_class(fit, static_cast<int>(output)); });
+}
+
+void score_linear(ThreadPool& pool, const BucketRows& rows, const float* weights,
+                  const float* bias, int outputs, float* scores) {
+  pool.run((rows.count + kRowsPerTask - 1) / kRowsPerTask, [&](long task) {
+    const long end = std::min((task + 1) * kRowsPerTask, rows.count);
+    std::vector<double> sums(outputs);
+    for (long row = task * kRowsPerTask; row < end; ++row) {
+      std::copy(bias, bias + outputs, sums.begin());
+      for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i)
+        for (int l = 0; l < outputs; ++l) sums[l] += weights[long(rows.buckets[i]) * outputs + l];
+      for (int l = 0; l < outputs; ++l) scores[row * outputs + l] = static_cast<float>(sums[l]);
+    }
+  });
+}
+
+}  // namespace tidegate

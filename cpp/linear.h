@@ -1,0 +1,41 @@
+// Logistic regression over sets of buckets (see NgramRows), and its scores.
+#pragma once
+
+#include <cstdint>
+
+#include "parallel.h"
+
+namespace tidegate {
+
+struct BucketRows {
+  long count;
+  const int32_t* buckets;
+  const int64_t* offsets;  // [count + 1]
+};
+
+// For each class l: weights w and bias b that minimise |w|^2 / 2 + b^2 / 2 + cost * sum over rows
+// of log(1 + exp(-y (w . x + b))), where y is 1 for rows of the class and -1 for others, and x has
+// scales[bucket] where the row has the bucket and 0 elsewhere. `scales` follow from the rows: see
+// fit_linear. At most `rounds` visits of every row, fewer where no gradient is above `tolerance`.
+struct LinearFit {
+  BucketRows rows;
+  const int32_t* classes;  // [count]
+  int outputs;             // 1: class 1 against class 0; else one for each class
+  long buckets;
+  double cost;
+  int rounds;
+  double tolerance;
+  uint64_t seed;   // of the order of visits
+  float* weights;  // [buckets, outputs] out: scales included
+  float* bias;     // [outputs] out
+};
+// The scale of a bucket is the logarithm of how much likelier texts of the class have it than
+// others (Wang & Manning 2012). Dual coordinate descent (Yu, Huang & Lin 2011). Classes are shared
+// out between threads.
+void fit_linear(ThreadPool& pool, const LinearFit& fit);
+
+// scores [count, outputs] = sum of the weights of each row's buckets, plus bias.
+void score_linear(ThreadPool& pool, const BucketRows& rows, const float* weights,
+                  const float* bias, int outputs, float* scores);
+
+}  // namespace tidegate
