@@ -8,8 +8,10 @@ another environment runs the same batches in turns with this one: that is how tw
 Work counts the matrix products that the method needs (input products once for each distinct word,
 no padded steps but the padding row's), a multiplication and an addition being two operations. The
 peak is the best that NumPy's BLAS does, in turns with the layer and on as many threads, with
-float32 products of 2048 x 2048 x 2048. OpenBLAS takes its AVX2 kernels on processors that it does
-not know, so where there is AVX-512 a second BLAS is told to use it, and the faster one counts.
+float32 products of 2048 x 2048 x 2048, for every precision. OpenBLAS takes its AVX2 kernels on
+processors that it does not know, so where there is AVX-512 a second BLAS is told to use it, and the
+faster one counts. A case on AVX2 is judged by another peak as well: that of a BLAS which is told to
+use its AVX2 kernels.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ BLAS_THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 BLAS, BLAS_SIZE = "blas", 2048
+# What makes OpenBLAS use one instruction set's kernels.
+BLAS_KERNELS = {"avx512": "SKYLAKEX", "avx2": "HASWELL"}
+OWN_PEAK = ("avx2",)  # judged by a peak of their own, too
 
 
 def main() -> None:
@@ -69,20 +74,26 @@ def main() -> None:
             return stack.enter_context(Peer(command, environment))
 
         sides = {side: start(python, str(data)) for side, python in pythons.items()}
-        blas = {
-            threads: [
-                start(
-                    sys.executable, BLAS, {**dict.fromkeys(BLAS_THREADS, str(threads)), **kernels}
-                )
-                for kernels in blas_kernels()
-            ]
-            for threads in options.threads
-        }
+
+        def multiplier(threads: int, kernels: dict[str, str]) -> Peer:
+            environment = {**dict.fromkeys(BLAS_THREADS, str(threads)), **kernels}
+            return start(sys.executable, BLAS, environment)
+
         about = {side: peer.ask(do="describe") for side, peer in sides.items()}
+        wanted = cases(options, default_isa=about["this"]["isa"])
+        # By number of threads: those of the machine's peak, and those of an instruction set's.
+        blas = {n: [multiplier(n, kernels) for kernels in blas_kernels()] for n in options.threads}
+        own_blas = {
+            (n, isa): multiplier(n, {"OPENBLAS_CORETYPE": BLAS_KERNELS[isa]})
+            for n in options.threads
+            for isa in OWN_PEAK
+            if any(case["isa"] == isa for case in wanted)
+        }
         library = blas[options.threads[0]][0].ask(do="describe")["blas"]
         runs = []
-        for case in cases(options, default_isa=about["this"]["isa"]):
-            runs.append(measure(sides, blas[case["threads"]], case, options.rounds))
+        for case in wanted:
+            own = own_blas.get((case["threads"], case["isa"]))
+            runs.append(measure(sides, blas[case["threads"]], own, case, options.rounds))
             print(".", end="", flush=True)
     print()
     summary = summarize(runs)
@@ -90,6 +101,9 @@ def main() -> None:
         print(describe(name, figures))
     for threads, gflops in summary["peak_gflops"].items():
         print(f"peak on {threads} threads: {gflops:.0f} GFLOP/s ({library})")
+    for isa, peaks in summary["isa_peak_gflops"].items():
+        for threads, gflops in peaks.items():
+            print(f"peak of {isa} on {threads} threads: {gflops:.0f} GFLOP/s ({library})")
     first = runs[0]["rounds"]["this"][0]
     print(f"a batch has {first['words']:.0f} words at {first['positions']:.0f} positions")
     write_result(
@@ -124,6 +138,7 @@ def parse_options() -> argparse.Namespace:
         choices=ops.available_isas(),
         help="default: what TIDEGATE_ISA says, or the best one",
     )
+    parser.add_argument("--precision", nargs="+", choices=ops.PRECISIONS, default=["float32"])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--batches", type=int, default=8, help="different ones (default 8)")
     parser.add_argument("--rounds", type=int, default=5, help="times through them (default 5)")
@@ -146,12 +161,14 @@ def cases(options: argparse.Namespace, default_isa: str) -> list[dict[str, Any]]
             "embedding": options.embedding,
             "hidden": hidden,
             "isa": isa,
+            "precision": precision,
             "threads": threads,
             "batch_size": options.batch_size,
         }
         for cell in options.cells
         for hidden in options.hidden
         for isa in options.isa or [default_isa]
+        for precision in options.precision
         for threads in options.threads
     ]
 
@@ -201,21 +218,24 @@ class Worker:
         case = request["case"]
         ops.use_isa(case["isa"])
         ops.set_threads(case["threads"])
-        layer = RecurrentLayer(case["cell"], case["embedding"], case["hidden"])
+        layer = RecurrentLayer(case["cell"], case["embedding"], case["hidden"], case["precision"])
         size = case["batch_size"]
         batches = np.arange(len(self.texts)).reshape(-1, size)
         for rows in batches:  # each that is larger than those before it fetches new memory
             layer.run(self.texts, rows)
         measured = [layer.run(self.texts, rows) for rows in batches]
-        return {name: statistics.mean(each[name] for each in measured) for name in measured[0]}
+        means = {name: statistics.mean(each[name] for each in measured) for name in measured[0]}
+        return {**means, "products": ops.isa(case["precision"])}
 
 
 class RecurrentLayer:
     """An embedding and a recurrent layer, with a new model's weights."""
 
-    def __init__(self, cell: str, embedding: int, hidden: int) -> None:
+    def __init__(
+        self, cell: str, embedding: int, hidden: int, precision: ops.Precision = "float32"
+    ) -> None:
         config = replace(CELLS[cell], embedding_size=embedding, hidden_size=hidden)
-        self.kind = config.kind
+        self.kind, self.precision = config.kind, precision
         parameters = TextModel.initialize(config, seed=0).parameters
         self.table = parameters["embedding.weight"]
         self.weights = ops.RecurrentWeights(
@@ -237,7 +257,9 @@ class RecurrentLayer:
         )
         times.append(time.perf_counter())
         inputs = ops.gather_rows(self.table, batch.words)
-        ops.recurrent_forward(self.kind, batch, inputs, self.weights, tape=self.tape)
+        ops.recurrent_forward(
+            self.kind, batch, inputs, self.weights, tape=self.tape, precision=self.precision
+        )
         times.append(time.perf_counter())
         ops.recurrent_backward(self.tape, d_last)
         times.append(time.perf_counter())
@@ -280,15 +302,23 @@ class Blas:
 
 def blas_kernels() -> list[dict[str, str]]:
     """Environments that make BLAS choose its own kernels, and AVX-512 where there is that."""
-    return [{}, {"OPENBLAS_CORETYPE": "SKYLAKEX"}] if "avx512" in ops.available_isas() else [{}]
+    best = {"OPENBLAS_CORETYPE": BLAS_KERNELS["avx512"]}
+    return [{}, best] if "avx512" in ops.available_isas() else [{}]
 
 
 def measure(
-    sides: dict[str, Peer], blas: list[Peer], case: dict[str, Any], rounds: int
+    sides: dict[str, Peer],
+    blas: list[Peer],
+    own_blas: Peer | None,
+    case: dict[str, Any],
+    rounds: int,
 ) -> dict[str, Any]:
-    """All sides and BLAS in turns, every other round in the opposite order."""
+    """All sides and BLAS in turns, every other round in the opposite order.
+
+    own_blas: the one with kernels for the case's instruction set only, if that has its own peak.
+    """
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    peak = []
+    peak, own_peak = [], []
     for i in range(rounds):
         for side in list(sides)[:: 1 if i % 2 == 0 else -1]:
             before = busy_seconds()
@@ -297,29 +327,56 @@ def measure(
             answer["others_cpu_seconds"] = busy_seconds() - before - used
             found[side].append(answer)
         peak.append(max(one.ask(do="multiply")["gflops"] for one in blas))
-    return {**case, "rounds": found, "blas_gflops": peak}
+        if own_blas is not None:
+            own_peak.append(own_blas.ask(do="multiply")["gflops"])
+    return {**case, "rounds": found, "blas_gflops": peak, "isa_blas_gflops": own_peak}
 
 
 def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians by case and side, and the best that BLAS did on each number of threads."""
     peaks: dict[int, float] = {}
+    own_peaks: dict[str, dict[int, float]] = {}
     for run in runs:
-        peaks[run["threads"]] = max(peaks.get(run["threads"], 0.0), *run["blas_gflops"])
+        threads = run["threads"]
+        peaks[threads] = max(peaks.get(threads, 0.0), *run["blas_gflops"])
+        if run["isa_blas_gflops"]:
+            own = own_peaks.setdefault(run["isa"], {})
+            own[threads] = max(own.get(threads, 0.0), *run["isa_blas_gflops"])
     layer = {}
     for run in runs:
-        sizes = f"{run['embedding']}/{run['hidden']}"
-        name = f"{run['cell']} {sizes}, {run['isa']}, {run['threads']} threads"
+        named = name_of(run)
         for side, rounds in run["rounds"].items():
-            figures: dict[str, Any] = {part: spread(one[part] for one in rounds) for part in PARTS}
+            figures: dict[str, Any] = {
+                **{what: run[what] for what in ("cell", "isa", "precision", "threads")},
+                "products": rounds[0]["products"],
+                **{part: spread(one[part] for one in rounds) for part in PARTS},
+            }
             for way in ("forward", "backward"):
                 gflops = rounds[0][f"{way}_gflop"] / figures[f"{way}_ms"]["median"] * 1e3
                 figures[f"{way}_gflops"] = gflops
                 figures[f"{way}_share_of_peak"] = gflops / peaks[run["threads"]]
+                if run["isa"] in own_peaks:
+                    own_peak = own_peaks[run["isa"]][run["threads"]]
+                    figures[f"{way}_share_of_isa_peak"] = gflops / own_peak
             if side != "this":
                 pairs = zip(run["rounds"]["this"], rounds, strict=True)
                 figures["this_to_it"] = spread(layer_ms(a) / layer_ms(b) for a, b in pairs)
-            layer[name if side == "this" else f"{name}, {side}"] = figures
-    return {"layer": layer, "peak_gflops": {str(threads): peak for threads, peak in peaks.items()}}
+            layer[named if side == "this" else f"{named}, {side}"] = figures
+    return {
+        "layer": layer,
+        "peak_gflops": {str(threads): peak for threads, peak in peaks.items()},
+        "isa_peak_gflops": {
+            isa: {str(threads): peak for threads, peak in own.items()}
+            for isa, own in own_peaks.items()
+        },
+    }
+
+
+def name_of(run: dict[str, Any]) -> str:
+    """A case's name; float32 goes without saying."""
+    precision = "" if run["precision"] == "float32" else f", {run['precision']}"
+    sizes = f"{run['embedding']}/{run['hidden']}"
+    return f"{run['cell']} {sizes}, {run['isa']}{precision}, {run['threads']} threads"
 
 
 def layer_ms(answer: dict[str, Any]) -> float:
@@ -334,6 +391,11 @@ def describe(name: str, figures: dict[str, Any]) -> str:
             f"{way} {ms['median']:.2f} ms ({ms['min']:.2f} to {ms['max']:.2f}), "
             f"{figures[f'{way}_gflops']:.0f} GFLOP/s, "
             f"{figures[f'{way}_share_of_peak']:.0%} of peak"
+            + (
+                f", {figures[f'{way}_share_of_isa_peak']:.0%} of {figures['isa']}'s"
+                if f"{way}_share_of_isa_peak" in figures
+                else ""
+            )
         )
     if ratio := figures.get("this_to_it"):
         parts.append(
