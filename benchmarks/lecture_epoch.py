@@ -10,11 +10,15 @@ losses, batch by batch, show that all do the same.
 
 A peer named by --part trains only on the first batches of the first epoch, each time from the
 initial weights. Its seconds are then scaled to the texts of an epoch, and the result file says so.
+
+--study names a folder outside of this repository with a program that was written for exactly this
+job (see peers/study_lecture.py): it shows what can be reached, and is no peer that anybody can use.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +48,7 @@ NAMES = {
     "keras": "Keras",
     "torch": "PyTorch",
     "jax": "JAX",
+    "study": "the study",
 }
 
 
@@ -117,6 +122,13 @@ def parse_options() -> argparse.Namespace:
             help=f"the Python of an environment with {needed}; without it, {NAMES[name]} is left "
             "out",
         )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        metavar="FOLDER",
+        help="where the study was built (its libgru.so); only for the GRU, on two threads of "
+        "AVX-512",
+    )
     parser.add_argument("--cell", choices=("gru", "lstm", "rnn"), default="gru")
     parser.add_argument("--reset", choices=("after", "before"), default="after")
     parser.add_argument(
@@ -196,9 +208,13 @@ def commands(options: argparse.Namespace, job: Job, data: Path) -> dict[str, lis
         "torch": [],
         "jax": ["--unroll", str(options.jax_unroll)],
     }
+    pythons = {name: getattr(options, f"{name}_python") for name in own}
+    if options.study is not None:
+        own["study"] = ["--library", str((options.study / "libgru.so").resolve())]
+        pythons["study"] = sys.executable
     found = {}
     for name, more in own.items():
-        python = getattr(options, f"{name}_python")
+        python = pythons[name]
         if python is not None:
             found[name] = [
                 *(python, str(PEERS / f"{name}_lecture.py"), str(data)),
@@ -376,12 +392,13 @@ class Turns:
 
 def describe_turn(what: str, run: int, name: str, found: dict[str, Any]) -> str:
     loss = f", loss {found['loss']:.4f}" if "loss" in found else ""
+    accuracy = f", accuracy {found['accuracy']:.4f}" if found["accuracy"] is not None else ""
     part = ""
     if "measured_seconds" in found:
         part = f", scaled from {found['texts']} texts in {found['measured_seconds']:.2f} s"
     return (
-        f"{what} {run + 1}: {NAMES[name]} {found['seconds']:.2f} s{part}{loss}, accuracy "
-        f"{found['accuracy']:.4f} (others' CPU {found['others_cpu_seconds']:.1f} s)"
+        f"{what} {run + 1}: {NAMES[name]} {found['seconds']:.2f} s{part}{loss}{accuracy} "
+        f"(others' CPU {found['others_cpu_seconds']:.1f} s)"
     )
 
 

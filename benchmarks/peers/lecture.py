@@ -32,8 +32,8 @@ class Framework(Protocol):
     def reset(self) -> None:
         """Initial weights, and an optimizer that has done nothing."""
 
-    def fit(self, ids: Any, targets: Any) -> tuple[float, float]:
-        """Train on all texts once. Mean loss and accuracy meanwhile."""
+    def fit(self, ids: Any, targets: Any) -> tuple[float, float | None]:
+        """Train on all texts once. Mean loss and, if it counts that, accuracy meanwhile."""
 
     def curve(self, ids: Any, targets: Any) -> list[float]:
         """The same, not on the clock: the loss of each batch."""

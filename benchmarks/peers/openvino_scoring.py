@@ -39,7 +39,10 @@ class OpenVino:
         for precision in self.precisions:
             self.prepare(1, precision)
         return {
-            "versions": {"openvino": openvino.__version__.partition("-")[0], "onnx": onnx.__version__},
+            "versions": {
+                "openvino": openvino.__version__.partition("-")[0],
+                "onnx": onnx.__version__,
+            },
             "streams": self.threads,
             "threads": self.threads,
             "threads_of_one_text": self.threads_of_one,
