@@ -30,6 +30,21 @@ SIDES = {
     "jax": "JAX",
     "torch": "PyTorch",
 }
+STUDY_SIDES = {**SIDES, "study": "the study, float32"}
+SCORERS = {
+    "tidegate_bfloat16": "tidegate, bfloat16",
+    "tidegate": "tidegate, float32",
+    "onnxruntime": "ONNX Runtime, float32",
+    "openvino": "OpenVINO, float32",
+    "openvino_bfloat16": "OpenVINO, bfloat16",
+    "onednn": "oneDNN, float32",
+    "onednn_bfloat16": "oneDNN, bfloat16",
+}
+OTHER_KINDS = {
+    "tidegate_bfloat16": "tidegate's GRU, bfloat16",
+    "tidegate": "tidegate's GRU, float32",
+    "fasttext": "fastText, another kind of model: no recurrent network",
+}
 VARIANTS = {
     "both": ("yes", "yes"),
     "words": ("yes", "no"),
@@ -144,7 +159,10 @@ def times(found: dict[str, float] | None) -> str:
 def machine(results: Results) -> str:
     """What it was measured on: one line for each kind of machine and set of versions."""
     lines: dict[str, None] = {}
-    for name in ("lecture_epoch_gru.json", "scoring_gru.json", "growth.json", "techniques.json"):
+    for name in (
+        *("lecture_epoch_gru.json", "lecture_epoch_study.json", "scoring_gru.json"),
+        *("fasttext.json", "growth.json", "techniques.json", "kernels.json"),
+    ):
         found = results.get(name)
         if found is not None:
             about, packages = found["machine"], dict(found["versions"])
@@ -196,20 +214,78 @@ def losses(results: Results) -> str:
     return table(["cell", "", "batches", "largest difference of a batch's loss"], rows)
 
 
+def study(results: Results) -> str:
+    """The lecture's epoch and its test set, beside the program that shows what can be reached."""
+    found = results.get("lecture_epoch_study.json")
+    if found is None:
+        return ""
+    rows = []
+    tested = f"{found['settings']['test_texts']:,} test reviews"
+    for what, shown in (("train", "an epoch"), ("score", tested)):
+        summary = found["summary"].get(what)
+        if summary is None:
+            continue
+        for side, name in STUDY_SIDES.items():
+            if f"{side}_s" in summary:
+                ratio = [
+                    times(summary["ratio"].get(own, {}).get(side))
+                    for own in ("tidegate", "tidegate_bfloat16")
+                ]
+                rows.append([shown, name, between(summary[f"{side}_s"]), *ratio])
+    return table(["", "", "seconds", "of float32's", "of bfloat16's"], rows)
+
+
 def scoring(results: Results) -> str:
+    """All reviews: texts a second, and each side's time as a multiple of tidegate's."""
     rows = []
     for cell, result in results.by_cell("scoring_{}.json").items():
-        texts, one = result["summary"]["texts"], result["summary"]["one"]
-        rows.append([CELLS[cell], "reviews", f"{result['settings']['texts']:,}"])
-        rows.append(["", "texts a second, ONNX Runtime", between(texts["onnxruntime_per_s"])])
-        rows.append(["", "texts a second, tidegate", between(texts["tidegate_per_s"])])
-        rows.append(["", "ratio", times(texts["ratio"])])
-        rows.append(["", "one text from ids, ONNX Runtime, µs", between(one["onnxruntime_us"])])
-        rows.append(["", "one text from ids, tidegate, µs", between(one["tidegate_us"])])
-        rows.append(
-            ["", "one text from a string, tidegate, µs", between(one["tidegate_from_text_us"])]
-        )
-    return table(["cell", "", "median (least to most)"], rows)
+        texts, count = result["summary"]["texts"], f"{result['settings']['texts']:,}"
+        sizes, ratios = texts.get("best_batch_sizes", {}), texts.get("ratios", {})
+        for side, name in SCORERS.items():
+            rate = texts.get(f"{side}_per_s")
+            if rate is None:
+                continue
+            ratio = [
+                times(ratios.get(own, {}).get(side)) for own in ("tidegate", "tidegate_bfloat16")
+            ]
+            size = str(sizes.get(side, ""))
+            rows.append([CELLS[cell], name, count, size, between(rate), *ratio])
+    head = ["cell", "", "reviews", "batch", "texts a second", "of float32's", "of bfloat16's"]
+    return table(head, rows)
+
+
+def one_text(results: Results) -> str:
+    """One review again and again: microseconds from its ids, and from its string."""
+    rows = []
+    for cell, result in results.by_cell("scoring_{}.json").items():
+        one = result["summary"]["one"]
+        for side, name in SCORERS.items():
+            if f"{side}_us" in one:
+                text = one.get(f"{side}_from_text_us")
+                from_text = "" if text is None else between(text)
+                rows.append([CELLS[cell], name, between(one[f"{side}_us"]), from_text])
+    return table(["cell", "", "from ids, µs", "from a string, µs"], rows)
+
+
+def other_kinds(results: Results) -> str:
+    found = results.get("fasttext.json")
+    if found is None:
+        return ""
+    rows = []
+    for side, name in OTHER_KINDS.items():
+        figures = found["summary"]["sides"].get(side)
+        if figures is not None:
+            accuracy = figures["accuracy"]
+            percent = [f"{100 * accuracy[key]:.2f}" for key in ("median", "min", "max")]
+            rows.append(
+                [
+                    name,
+                    between(figures["train_s"]),
+                    between(figures["score_s"]),
+                    f"{percent[0]} ({percent[1]} to {percent[2]}) %",
+                ]
+            )
+    return table(["", "training, s", "scoring, s", "test accuracy"], rows)
 
 
 def techniques(results: Results) -> str:
@@ -237,19 +313,60 @@ def techniques(results: Results) -> str:
     return table(head, rows)
 
 
-def kernels(results: Results) -> str:
+def layers(results: Results) -> dict[str, dict[str, Any]]:
+    """The cases of kernels.json by name, without another commit's."""
     found = results.get("kernels.json")
     if found is None:
-        return ""
+        return {}
+    layer: dict[str, dict[str, Any]] = found["summary"]["layer"]
+    return {name: each for name, each in layer.items() if "this_to_it" not in each}
+
+
+def kernels(results: Results) -> str:
     rows = []
-    for name, figures in found["summary"]["layer"].items():
-        if "this_to_it" in figures:
-            continue  # another commit's
+    for name, figures in layers(results).items():
+        if figures.get("precision", "float32") != "float32":
+            continue
         row = [name]
         for way in ("forward", "backward"):
             row += [between(figures[f"{way}_ms"]), f"{figures[f'{way}_share_of_peak']:.0%}"]
         rows.append(row)
     return table(["", "forward, ms", "of peak", "backward, ms", "of peak"], rows)
+
+
+def kernels_avx2(results: Results) -> str:
+    """What has a peak of its own, whose kernels use the same instructions."""
+    rows = []
+    for name, figures in layers(results).items():
+        if "forward_share_of_isa_peak" not in figures or figures["precision"] != "float32":
+            continue
+        row = [name]
+        for way in ("forward", "backward"):
+            share = figures[f"{way}_share_of_isa_peak"]
+            row += [f"{figures[f'{way}_gflops']:.0f}", f"{share:.0%}"]
+        rows.append(row)
+    head = ["", "forward, GFLOP/s", "of AVX2's peak", "backward, GFLOP/s", "of AVX2's peak"]
+    return table(head, rows)
+
+
+def kernels_bfloat16(results: Results) -> str:
+    found = layers(results)
+    rows = []
+    for name, figures in found.items():
+        if figures.get("precision") != "bfloat16":
+            continue
+        wide = found.get(name.replace(", bfloat16", ""))
+        row = [name.replace(", bfloat16", ""), figures["products"]]
+        for way in ("forward", "backward"):
+            gflops = figures[f"{way}_gflops"]
+            row += [between(figures[f"{way}_ms"]), f"{gflops:.0f}"]
+            row.append(f"{gflops / wide[f'{way}_gflops']:.2f} ×" if wide else "")
+        rows.append(row)
+    head = [
+        *("", "products by", "forward, ms", "GFLOP/s", "of float32's"),
+        *("backward, ms", "GFLOP/s", "of float32's"),
+    ]
+    return table(head, rows)
 
 
 def growth(results: Results) -> str:
@@ -280,9 +397,14 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "epoch": lecture("train"),
     "test-set": lecture("score"),
     "losses": losses,
+    "study": study,
     "scoring": scoring,
+    "one-text": one_text,
+    "other-kinds": other_kinds,
     "techniques": techniques,
     "kernels": kernels,
+    "kernels-avx2": kernels_avx2,
+    "kernels-bfloat16": kernels_bfloat16,
     "growth": growth,
 }
 
