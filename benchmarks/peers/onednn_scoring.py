@@ -43,6 +43,8 @@ def use_cpu(threads: int) -> None:
     if device.exists():
         os.environ.setdefault("OCL_ICD_FILENAMES", str(device))
     os.environ["DPCPP_CPU_NUM_CUS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+    if hasattr(os, "sched_setaffinity"):  # its runtime's own threads obey nothing else
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def driver_weights(cell: str, weights: dict[str, Any]) -> list[Any]:
