@@ -7,7 +7,7 @@ sides learn from the same 20,000 reviews and are judged by IMDB's 25,000 test re
 tidegate trains the lecture's network, three epochs, from the texts themselves. fastText reads whole
 reviews, tidegate the last 200 words of each. fastText gets their words, as tidegate's tokeniser
 finds them, from a file; making that file is not on its clock. It trains on all threads and scores
-on one. Its size and rate did best on the 5,000 training reviews that are held out here.
+on one. Its settings were chosen on the 5,000 training reviews that are held out here.
 """
 
 from __future__ import annotations
