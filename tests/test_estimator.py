@@ -536,6 +536,7 @@ DEFAULTS: dict[str, Any] = {
     "embedding_size": 128,
     "hidden_size": 128,
     "max_length": 200,
+    "keep": "end",
     "masked": True,
     "layers": 1,
     "bidirectional": False,

@@ -341,6 +341,8 @@ OPTIONS: dict[str, Any] = {
     "recurrent_dropout": 0.1,
     "dropout": 0.3,
     "beta_2": 0.98,
+    "keep": "both",
+    "max_length": 4,
 }
 
 

@@ -40,7 +40,7 @@ from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
 from tidegate.records import check_positive
-from tidegate.text import Tokenizer, check_texts, check_tokenizer
+from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -62,7 +62,8 @@ class TextClassifier:
 
     Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
     vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
-    text, its last ones. masked, whether padding is left out (the lecture reads it).
+    text; keep, which ones of a longer text, see ``Tokenizer``. masked, whether padding is left out
+    (the lecture reads it).
 
     Its network (see ``ModelConfig``): cell, "gru", "lstm" or "rnn". reset, where a GRU's reset gate
     acts, "after" the recurrent product as in Keras and PyTorch, or "before" it as in the lecture's
@@ -112,6 +113,7 @@ class TextClassifier:
         embedding_size: int = 128,
         hidden_size: int = 128,
         max_length: int = 200,
+        keep: str = "end",
         masked: bool = True,
         layers: int = 1,
         bidirectional: bool = False,
@@ -149,6 +151,7 @@ class TextClassifier:
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.max_length = max_length
+        self.keep = keep
         self.masked = masked
         self.layers = layers
         self.bidirectional = bidirectional
@@ -274,7 +277,9 @@ class TextClassifier:
         training = self._training()
         listed = _listed_texts(texts)
         classes, targets = encode_labels(labels, len(listed))
-        tokenizer = Tokenizer.fit(listed, self.vocabulary_size, check_tokenizer(self.tokenizer))
+        tokenizer = Tokenizer.fit(
+            listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
+        )
         # A small corpus has fewer words than there are ids.
         config = replace(
             self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
@@ -347,6 +352,7 @@ class TextClassifier:
             )
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
+        check_keep(self.keep)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
         check_positive("ngram_cost", self.ngram_cost)
         if not isinstance(self.precision, str):
