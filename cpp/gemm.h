@@ -126,21 +126,32 @@ TG_INLINE void multiply_transposed(vec (&tile)[R][V], const operand* a, long a_s
   }
 }
 
+size_t forward_size(int depth, int units, int gates) {
+  return size_t(panel_count(units)) * depth_steps(depth) * gates * kPanel;
+}
+
+size_t backward_size(int depth, int units, int gates) {
+  return size_t(panel_count(depth)) * panel_count(units) * gates * kPanelSteps * kPanel;
+}
+
 void pack_forward(const PackArgs& args, int panel_begin, int panel_end) {
   const long width = long(args.gates_total) * args.units;
   for (int panel = panel_begin; panel < panel_end; ++panel) {
     const long count = args.units - panel * kPanel;  // units left, may exceed the panel
     operand* out = packed_operands(args.packed) +
                    long(panel) * depth_steps(args.depth) * args.gate_count * kPanel;
-    for (int k = 0; k < args.depth; k += kTogether) {
-      const bool paired = kTogether == 2 && k + 1 < args.depth;
+    for (int step = 0; step < depth_steps(args.depth); ++step) {
+      const int k = step_depth(step);
+      const Part which = kRightParts[step_term(step)];
+      const bool there = k < args.depth, paired = kTogether == 2 && k + 1 < args.depth;
       for (int g = 0; g < args.gate_count; ++g) {
         const float* row =
             args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
         for (int part = 0; part < kPanel; part += kWidth) {
-          const vec first = load_part(row + part, count - part);
+          const vec first = there ? load_part(row + part, count - part) : zero();
           const vec second = paired ? load_part(row + width + part, count - part) : zero();
-          store_operands(out + part, make_operands(first, second));
+          store_operands(out + part,
+                         make_operands(part_of(which, first), part_of(which, second)));
         }
         out += kPanel;
       }
@@ -161,10 +172,14 @@ void pack_backward(const PackArgs& args, int panel_begin, int panel_end) {
           const float* row =
               args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
           const int units = k < args.depth ? args.units - panel * kPanel : 0;
-          for (int unit = 0; unit < kPanel; unit += kTogether)
-            out[unit / kTogether * kPanel + column] =
-                make_operand(unit < units ? row[unit] : 0.0f,
-                             kTogether == 2 && unit + 1 < units ? row[unit + 1] : 0.0f);
+          for (int step = 0; step < kPanelSteps; ++step) {
+            const int unit = step_depth(step);
+            const Part which = kRightParts[step_term(step)];
+            const bool paired = kTogether == 2 && unit + 1 < units;
+            out[step * kPanel + column] =
+                make_operand(unit < units ? part_of(which, row[unit]) : 0.0f,
+                             paired ? part_of(which, row[unit + 1]) : 0.0f);
+          }
         }
         out += kPanelSteps * kPanel;
       }
@@ -335,7 +350,7 @@ void input_gradient(const InputGradientArgs& args, long row_begin, long row_end)
 }
 
 // Rows whose gate gradients stay in cache while all of the depth passes over them.
-constexpr long kGradientBlock = 128;
+constexpr long kGradientBlock = kTerms > 1 ? 64 : 128;
 constexpr int kGradientVectors = 3;
 
 // Whole: the units fill their panels, so that no element needs care at the edge.
@@ -361,16 +376,20 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
   long right_offset[V];
   for (int v = 0; v < V; ++v) right_offset[v] = kRounds ? v * kWidth : offset[v];
   if constexpr (kRounds) {
-    operand* own = packed_operands(operand_scratch(1, size_t(depth_steps(static_cast<int>(rows))) * V * kWidth));
+    operand* own = packed_operands(operand_scratch(1, size_t(row_steps(rows)) * V * kWidth));
     right = own;
     right_stride = V * kWidth;
     for (long n = 0; n < rows; n += kTogether) {
       const float* first = gates + n * args.gate_stride;
       const bool paired = kTogether == 2 && n + 1 < rows;
-      for (int v = 0; v < V; ++v, own += kWidth)
-        store_operands(own, make_operands(load(first + offset[v]),
-                                          paired ? load(first + args.gate_stride + offset[v])
-                                                 : zero()));
+      TG_UNROLL for (int term = 0; term < kTerms; ++term) {
+        const Part which = kRightParts[term];
+        for (int v = 0; v < V; ++v, own += kWidth)
+          store_operands(
+              own, make_operands(part_of(which, load(first + offset[v])),
+                                 paired ? part_of(which, load(first + args.gate_stride + offset[v]))
+                                        : zero()));
+      }
     }
   }
   // While this block is summed from cache, the next one's rows come from memory, a few a tile.
@@ -402,7 +421,7 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
       get_tile(tile, sums);
     }
     multiply_transposed<R, V>(tile, left.rows + first, left.stride, right, right_stride,
-                              right_offset, depth_steps(static_cast<int>(rows)));
+                              right_offset, row_steps(rows));
     if constexpr (Whole) {
       TG_UNROLL for (int r = 0; r < R; ++r)
         TG_UNROLL for (int v = 0; v < V; ++v) store(out + r * width + column[v], tile[r][v]);
@@ -431,16 +450,21 @@ TG_INLINE Left transposed_operands(const WeightGradientArgs& args, long row, lon
   } else {
     const int depth = depth_end - depth_begin;
     const long stride = padded(depth) + kLinePad;
-    const long steps = depth_steps(static_cast<int>(rows));
-    operand* own = packed_operands(operand_scratch(0, size_t(steps) * stride));
+    operand* own = packed_operands(operand_scratch(0, size_t(row_steps(rows)) * stride));
+    operand* out = own;
     for (long n = 0; n < rows; n += kTogether) {
       const float* first = inputs + n * args.input_stride;
       const bool paired = kTogether == 2 && n + 1 < rows;
-      for (int k = 0; k < depth; k += kWidth)
-        store_operands(own + n / kTogether * stride + k,
-                       make_operands(load_part(first + k, depth - k),
-                                     paired ? load_part(first + args.input_stride + k, depth - k)
-                                            : zero()));
+      TG_UNROLL for (int term = 0; term < kTerms; ++term, out += stride) {
+        const Part which = kLeftParts[term];
+        for (int k = 0; k < depth; k += kWidth)
+          store_operands(
+              out + k,
+              make_operands(part_of(which, load_part(first + k, depth - k)),
+                            paired ? part_of(which, load_part(first + args.input_stride + k,
+                                                              depth - k))
+                                   : zero()));
+      }
     }
     return {own, stride};
   }

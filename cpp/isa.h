@@ -21,10 +21,12 @@ void tanh_array(const float* x, float* y, long count) {
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{
       name,
-      kRounds ? "bfloat16" : "float32",
+      kPrecision,
       kWidth,
       sigmoid_array,
       tanh_array,
+      forward_size,
+      backward_size,
       pack_forward,
       pack_backward,
       project,

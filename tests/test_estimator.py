@@ -1085,7 +1085,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
         TextClassifier.load(saved)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ops.PRECISIONS)
 def test_info_tells_a_quantised_model_s_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:

@@ -90,8 +90,8 @@ class TextClassifier:
     number of the process, which TIDEGATE_THREADS or ``ops.set_threads`` says and else is one for
     each core. All classifiers of a process share one pool: its number is changed while this one
     computes, and put back when no classifier with a number of its own computes any more.
-    precision, of the recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
-    ``ops.choose_precision``); a model keeps the one that it was trained with.
+    precision, of the recurrent layers' matrix products, "auto", "float32", "bf16x3" or "bfloat16"
+    (see ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
     network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the

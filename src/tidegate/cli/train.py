@@ -145,7 +145,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the matrix products: auto, float32, or bfloat16, which is faster on "
+            help="Of the matrix products: auto, float32, bf16x3, or bfloat16, which is faster on "
             "processors with AVX-512 BF16 and less exact.",
         ),
     ] = None,
