@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "amx_support.h"
 #include "bind.h"
 #include "bind_positions.h"
 #include "bind_text.h"
@@ -375,6 +376,20 @@ NB_MODULE(_kernels, module) {
     for (const InstructionSet& set : available_sets()) names.emplace_back(set.name);
     return names;
   });
+  module.def("emulated", [] {
+    std::vector<std::string> names;
+    for (const InstructionSet& set : emulated_sets()) names.emplace_back(set.name);
+    return names;
+  });
+  module.def(
+      "same_products",
+      [](const std::string& isa, const std::string& precision, const std::string& other_isa,
+         const std::string& other_precision) {
+        const InstructionSet *set = find_set(isa.c_str()), *other = find_set(other_isa.c_str());
+        if (set == nullptr || other == nullptr) throw nb::value_error("no such instruction set");
+        return same_products(set->table(precision.c_str()), other->table(other_precision.c_str()));
+      },
+      nb::arg("isa"), nb::arg("precision"), nb::arg("other_isa"), nb::arg("other_precision"));
   module.def("active", [] { return std::string(active_set().name); });
   module.def(
       "table_for",

@@ -18,6 +18,15 @@ void tanh_array(const float* x, float* y, long count) {
     store_part(y + i, tanh(load_part(x + i, count - i)), count - i);
 }
 
+// A kernel that computes products.
+#if defined(TIDEGATE_AMX)
+template <auto Kernel>
+constexpr auto products = InTiles<Kernel>::run;
+#else
+template <auto Kernel>
+constexpr auto products = Kernel;
+#endif
+
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{
       name,
@@ -29,17 +38,17 @@ constexpr Kernels make_kernels(const char* name) {
       backward_size,
       pack_forward,
       pack_backward,
-      project,
-      input_gradient,
-      weight_gradient,
+      products<project>,
+      products<input_gradient>,
+      products<weight_gradient>,
       segment_sum,
-      {forward_padding<0>, forward_padding<1>, forward_padding<2>, forward_padding<3>},
-      {forward_rows<0>, forward_rows<1>, forward_rows<2>, forward_rows<3>},
-      {score_rows<0>, score_rows<1>, score_rows<2>, score_rows<3>},
+      {products<forward_padding<0>>, products<forward_padding<1>>, products<forward_padding<2>>, products<forward_padding<3>>},
+      {products<forward_rows<0>>, products<forward_rows<1>>, products<forward_rows<2>>, products<forward_rows<3>>},
+      {products<score_rows<0>>, products<score_rows<1>>, products<score_rows<2>>, products<score_rows<3>>},
       {score_begin<0>, score_begin<1>, score_begin<2>, score_begin<3>},
-      {score_panels<0>, score_panels<1>, score_panels<2>, score_panels<3>},
-      {backward_rows<0>, backward_rows<1>, backward_rows<2>, backward_rows<3>},
-      {backward_padding<0>, backward_padding<1>, backward_padding<2>, backward_padding<3>},
+      {products<score_panels<0>>, products<score_panels<1>>, products<score_panels<2>>, products<score_panels<3>>},
+      {products<backward_rows<0>>, products<backward_rows<1>>, products<backward_rows<2>>, products<backward_rows<3>>},
+      {products<backward_padding<0>>, products<backward_padding<1>>, products<backward_padding<2>>, products<backward_padding<3>>},
       adam,
       adam_replay,
       sum_of_squares,

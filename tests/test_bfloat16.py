@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from test_ops import MODES, Case, cases, expected_of, make_problem, run_kernels
-from tidegate import ops, reference
+from tidegate import _kernels, ops, reference
 from tidegate.batch import TokenizedTexts
 from tidegate.layers import Gradients
 from tidegate.model import ModelConfig, TextModel
@@ -94,7 +94,7 @@ SIZES = [(1, 1, 1), (7, 5, 3), (16, 16, 9), (33, 17, 12), (40, 100, 20), (128, 1
 @pytest.mark.parametrize(("inputs", "hidden", "rows"), SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_that_of_rounded_weights(
-    isa: str, precision: ops.Precision, kind: Kind, inputs: int, hidden: int, rows: int
+    product_isa: str, precision: ops.Precision, kind: Kind, inputs: int, hidden: int, rows: int
 ) -> None:
     """Inputs and states have nothing to round; sums, biases and gates are float32's."""
     p = one_step(kind, inputs, hidden, rows)
@@ -127,7 +127,7 @@ def test_a_step_is_that_of_rounded_weights(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_a_step_are_products_of_rounded_factors(
-    isa: str, precision: ops.Precision, kind: Kind
+    product_isa: str, precision: ops.Precision, kind: Kind
 ) -> None:
     """With one text, the gates' gradients stand unrounded in the bias's gradient."""
     p = one_step(kind, 33, 50, 1)
@@ -171,7 +171,9 @@ NEAR: dict[ops.Precision, float] = {"bfloat16": 0.03, "bf16x3": 1e-4}
 
 
 @pytest.mark.parametrize("case", MODES.values(), ids=MODES)
-def test_every_mode_is_near_the_reference(isa: str, precision: ops.Precision, case: Case) -> None:
+def test_every_mode_is_near_the_reference(
+    product_isa: str, precision: ops.Precision, case: Case
+) -> None:
     found = run_kernels(case, make_problem(case), precision)
     assert_near(found, expected_of(case), NEAR[precision])
     exact = run_kernels(case, make_problem(case))
@@ -180,38 +182,165 @@ def test_every_mode_is_near_the_reference(isa: str, precision: ops.Precision, ca
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
-def test_any_shape_is_near_the_reference(isa: str, precision: ops.Precision, case: Case) -> None:
+def test_any_shape_is_near_the_reference(
+    product_isa: str, precision: ops.Precision, case: Case
+) -> None:
     found = run_kernels(case, make_problem(case), precision)
     assert_near(found, expected_of(case), 2 * NEAR[precision])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_instruction_sets_agree(precision: ops.Precision, kind: Kind) -> None:
+def test_instruction_sets_agree(product_isa: str, precision: ops.Precision, kind: Kind) -> None:
     """With and without instructions for it: the order of the sums is all that differs."""
     case = Case(kind, masked=False, d_outputs=True, hidden=45, inputs=19)
+    found = run_kernels(case, make_problem(case), precision)
+    ops.use_isa("scalar")
+    # A state on the border of two bfloat16 numbers may be rounded to either.
+    share = 5e-3 if precision == "bfloat16" else 2e-5
+    assert_near(found, run_kernels(case, make_problem(case), precision), share)
+
+
+def test_the_instruction_set_of_a_precision_is_named(
+    product_isa: str, precision: ops.Precision
+) -> None:
+    """Bits depend on it: with AVX-512, BF16 is there or the AVX2 table stands in."""
+    assert ops.isa() == ops.machine_info()["isa"] == product_isa
+    float32s = {"amx": "avx512", "amx-emulated-avx512": "avx512", "amx-emulated": "scalar"}
+    assert ops.isa("float32") == float32s.get(product_isa, product_isa)
+    instead = {"avx512": ("avx512bf16", "avx2")}
+    assert ops.isa(precision) in instead.get(product_isa, (product_isa,))
+
+
+# --- AMX: its kernels run here on emulated tiles -----------------------------------------------
+
+
+def test_emulated_tiles_are_never_chosen_unasked() -> None:
+    assert not set(ops.emulated_isas()) & set(ops.available_isas())
+    if ops.machine_info()["architecture"] == "x86_64":
+        assert "amx-emulated" in ops.emulated_isas()
+    with_bfloat16 = "avx512" in ops.available_isas() and _kernels_name("avx512") == "avx512bf16"
+    assert with_bfloat16 == ("amx-emulated-avx512" in ops.emulated_isas())
+
+
+def _kernels_name(isa: str) -> str:
     before = ops.isa()
+    ops.use_isa(isa)
     try:
-        found = []
-        for name in ops.available_isas():
-            ops.use_isa(name)
-            found.append(run_kernels(case, make_problem(case), precision))
+        return ops.isa("bfloat16")
     finally:
         ops.use_isa(before)
-    for other in found[1:]:
-        # A state on the border of two bfloat16 numbers may be rounded to either.
-        assert_near(other, found[0], 5e-3 if precision == "bfloat16" else 2e-5)
 
 
-def test_the_instruction_set_of_a_precision_is_named(isa: str, precision: ops.Precision) -> None:
-    """Bits depend on it: with AVX-512, BF16 is there or the AVX2 table stands in."""
-    assert ops.isa() == ops.isa("float32") == isa
-    instead = {"avx512": ("avx512bf16", "avx2")}
-    assert ops.isa(precision) in instead.get(isa, (isa,))
+def test_the_trial_that_amx_has_to_pass(product_isa: str, precision: ops.Precision) -> None:
+    assert _kernels.same_products(product_isa, precision, "scalar", precision)
+    other = "bfloat16" if precision == "bf16x3" else "float32"
+    assert not _kernels.same_products(product_isa, precision, "scalar", other)
+    with pytest.raises(ValueError, match="no such instruction set"):
+        _kernels.same_products(product_isa, precision, "avx3", precision)
+
+
+def manual_s_order(left: Float32, right: Float32) -> Float32:
+    """Left @ right as Intel's manual defines TDPBF16PS, 32 numbers of the depth at a time."""
+
+    def flushed(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        single = x.astype(np.float32)
+        return np.where(np.abs(single) < np.finfo(np.float32).tiny, 0, single).astype(np.float64)
+
+    whole = -len(right) % 32
+    a = np.pad(rounded(left).astype(np.float64), ((0, 0), (0, whole)))
+    b = np.pad(rounded(right).astype(np.float64), ((0, whole), (0, 0)))
+    total = np.zeros((len(a), b.shape[1]))
+    for begin in range(0, len(b), 32):
+        sums = [np.zeros_like(total), np.zeros_like(total)]
+        for k in range(32):
+            product = np.outer(a[:, begin + k], b[begin + k])  # exact
+            sums[k % 2] = flushed(sums[k % 2] + product)
+        total = flushed(total + flushed(sums[0] + sums[1]))
+    return total.astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1, 5e-19], ids=["usual", "near denormals"])
+@pytest.mark.parametrize("isa", ops.emulated_isas())
+def test_emulated_tiles_are_intel_s_manual_s(isa: str, scale: float) -> None:
+    """Bit for bit, in a product that starts from zeros and has nothing behind it."""
+    hidden, inputs = 83, 45
+    p = one_step("rnn", inputs, hidden, 1)
+    w: RecurrentWeights = p["weights"]
+    w.kernel[:] *= np.float32(scale)
+    before = ops.isa()
+    ops.use_isa(isa)
+    try:
+        _, _, tape = ops.recurrent_forward("rnn", p["batch"], p["inputs"], w, precision="bfloat16")
+        found = ops.recurrent_backward(tape, p["d_last"] * np.float32(scale))
+    finally:
+        ops.use_isa(before)
+    expected = manual_s_order(found.bias[None], w.kernel.T)
+    np.testing.assert_array_equal(found.inputs, expected)
+    assert (expected != 0).any()
+    if scale != 1:
+        exact = rounded(found.bias).astype(np.float64) @ rounded(w.kernel.T).astype(np.float64)
+        assert (np.abs(found.inputs[0] - exact) > 1e-39).any()  # some were flushed
+
+
+# Rows, depths and units around the edges of tiles, which are 16 rows, 32 numbers and 16 units.
+TILES = [
+    (1, 1, 1),
+    (15, 17, 31),
+    (16, 32, 16),
+    (17, 33, 33),
+    (31, 31, 47),
+    (33, 65, 48),
+    (50, 16, 80),
+]
+
+
+@pytest.mark.parametrize(("rows", "inputs", "hidden"), TILES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_with_any_edges(
+    product_isa: str, precision: ops.Precision, kind: Kind, rows: int, inputs: int, hidden: int
+) -> None:
+    case = Case(
+        kind,
+        lengths=tuple((7 * row + 3) % 5 for row in range(rows)),
+        vocabulary=3 * rows,
+        max_length=4,
+        masked=rows % 2 == 0,
+        d_outputs=True,
+        inputs=inputs,
+        hidden=hidden,
+    )
+    found = run_kernels(case, make_problem(case), precision)
+    assert_near(found, expected_of(case), NEAR[precision])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_s_bits_do_not_depend_on_its_batch(
+    product_isa: str, precision: ops.Precision, kind: Kind
+) -> None:
+    """Of 40 rows, in two blocks of tiles, each one's last state is what it is alone."""
+    p = one_step(kind, 20, 37, 40)
+    w: RecurrentWeights = p["weights"]
+
+    def last(rows: slice) -> Float32:
+        initial = np.ascontiguousarray(p["initial"][rows])
+        inputs = np.ascontiguousarray(p["inputs"][rows])
+        texts = TokenizedTexts.from_rows([[row + 1] for row in range(len(inputs))])
+        batch = ops.pack(
+            texts, range(len(inputs)), max_length=1, masked=True, vocabulary_size=len(inputs) + 1
+        )
+        return ops.recurrent_forward(kind, batch, inputs, w, initial=initial, precision=precision)[
+            1
+        ]
+
+    together = last(slice(None))
+    for row in (0, 15, 16, 31, 32, 39):
+        np.testing.assert_array_equal(last(slice(row, row + 1))[0], together[row])
+    np.testing.assert_array_equal(last(slice(5, 38)), together[5:38])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("restored_threads")
-def test_threads_change_no_bit(isa: str, precision: ops.Precision, kind: Kind) -> None:
+def test_threads_change_no_bit(product_isa: str, precision: ops.Precision, kind: Kind) -> None:
     case = Case(kind, masked=False, d_outputs=True, hidden=45, inputs=19)
     ops.set_threads(1)
     expected = run_kernels(case, make_problem(case), precision)
@@ -225,7 +354,7 @@ def test_threads_change_no_bit(isa: str, precision: ops.Precision, kind: Kind) -
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 def test_predictions_have_the_bits_of_training_s_passes(
-    isa: str, precision: ops.Precision, cell: str, masked: bool
+    product_isa: str, precision: ops.Precision, cell: str, masked: bool
 ) -> None:
     config = ModelConfig(
         cell=cell,
@@ -253,7 +382,30 @@ def test_predictions_have_the_bits_of_training_s_passes(
     np.testing.assert_allclose(exact, expected, rtol=0, atol=atol)
 
 
-def test_single_products_of_unusual_numbers(isa: str, precision: ops.Precision) -> None:
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.usefixtures("restored_threads")
+def test_a_text_whose_units_threads_share_has_the_same_bits(
+    product_isa: str, precision: ops.Precision, cell: str
+) -> None:
+    for reset in ("after", "before") if cell == "gru" else ("after",):
+        config = ModelConfig(
+            cell=cell,
+            reset=reset,
+            vocabulary_size=30,
+            embedding_size=11,
+            hidden_size=133,
+            max_length=9,
+        )
+        model = TextModel.initialize(config, 3, precision)
+        text = TokenizedTexts.from_rows([[4, 9, 2, 22, 7]])
+        ops.set_threads(1)
+        expected = model.predict_logits(text)
+        for threads in (2, 4):
+            ops.set_threads(threads)
+            np.testing.assert_array_equal(model.predict_logits(text), expected)
+
+
+def test_single_products_of_unusual_numbers(product_isa: str, precision: ops.Precision) -> None:
     """x * w for weights near every border, forward (w packed one way) and backward (the other)."""
     tiny = float(np.finfo(np.float32).tiny)
     values = [0.0, 1.0, 1 + 2**-8, 1 + 3 * 2**-8, tiny, tiny * 1.99, tiny / 2, 1e-45, 1e30, 3e-30]
@@ -280,7 +432,7 @@ def test_single_products_of_unusual_numbers(isa: str, precision: ops.Precision) 
 
 
 @pytest.mark.parametrize("x", [np.inf, -np.inf, np.nan, 3.4e38, 1.01, 0.0])
-def test_infinities_go_as_in_bfloat16(isa: str, precision: ops.Precision, x: float) -> None:
+def test_infinities_go_as_in_bfloat16(product_isa: str, precision: ops.Precision, x: float) -> None:
     """1.01 is more than its high part, 1.0078, and 1.005 less: the low parts have both signs."""
     weights = np.array([[1, 1.01, -1.01, 1.005, -1.005, 0, np.inf, -np.inf, np.nan, 3.4e38]])
     weights = weights.astype(np.float32)
@@ -317,7 +469,7 @@ def test_infinities_go_as_in_bfloat16(isa: str, precision: ops.Precision, x: flo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nan_in_any_weight_is_found(isa: str, precision: ops.Precision, kind: Kind) -> None:
+def test_nan_in_any_weight_is_found(product_isa: str, precision: ops.Precision, kind: Kind) -> None:
     p = one_step(kind, 6, 5, 2)
     for name in ("kernel", "recurrent_kernel"):
         weights = copy.deepcopy(p["weights"])

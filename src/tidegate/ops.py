@@ -4,7 +4,7 @@ Kernels check nothing. Everything that reaches them passes here first: shapes, d
 contiguity and ranges, with a ShapeError that names the array. Each function computes what the
 function of the same name in ``reference`` states, in float32, on all threads.
 
-``TIDEGATE_ISA`` forces an instruction set (``available_isas()`` lists them) and
+``TIDEGATE_ISA`` forces an instruction set (``available_isas()`` and ``emulated_isas()`` list them);
 ``TIDEGATE_THREADS`` sets the number of threads; float32 results are the same bits for any number.
 """
 
@@ -44,6 +44,7 @@ __all__ = [
     "adam_rows",
     "available_isas",
     "choose_precision",
+    "emulated_isas",
     "gather_rows",
     "isa",
     "linear_backward",
@@ -96,9 +97,14 @@ def available_isas() -> tuple[str, ...]:
     return tuple(_kernels.available())
 
 
-def isa(precision: Precision = "float32") -> str:
-    """The instruction set in use, for products of this precision."""
-    return _kernels.table_for(precision)
+def emulated_isas() -> tuple[str, ...]:
+    """AMX with emulated tiles: slow, never chosen unless by name, to test its kernels anywhere."""
+    return tuple(_kernels.emulated())
+
+
+def isa(precision: Precision | None = None) -> str:
+    """The instruction set in use; with a precision, what its products really use of it."""
+    return _kernels.active() if precision is None else _kernels.table_for(precision)
 
 
 def use_isa(name: str) -> None:
