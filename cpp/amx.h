@@ -22,8 +22,8 @@ static_assert(kTileSteps * sizeof(operand) == kTileBytes);
 
 #if defined(TIDEGATE_AMX_EMULATED)
 
-// Unless they are configured, tiles hold NaN, which a test finds. The functions are never inlined, to
-// be compiled once.
+// Unless they are configured, tiles hold NaN, which a test finds. The functions are not inlined, so
+// that they are compiled once.
 struct EmulatedTiles {
   alignas(64) uint32_t rows[kTiles][kTileRows][kTileBytes / 4];
   bool configured;
@@ -66,10 +66,10 @@ TG_INLINE float flushed(float x) {
   return (bits_of(x) & 0x7F800000u) == 0 ? float_of(bits_of(x) & 0x80000000u) : x;
 }
 
-// a * b + c rounded once: the product is exact in float64, and a sum of floats that is rounded
-// there first is rounded to the same float.
+// a * b + c rounded once, for a and b of 8 bits: the product of 16 is exact in float64, and so is
+// the sum, unless one of both is too small to bring a float's rounding near its border.
 TG_INLINE float fused(float a, float b, float c) {
-  return flushed(static_cast<float>(double(a) * double(b) + double(c)));
+  return flushed(static_cast<float>(double(flushed(a)) * double(flushed(b)) + double(c)));
 }
 
 // As Intel's manual (volume 2, TDPBF16PS) states it: the first and the second numbers of the pairs
@@ -82,9 +82,9 @@ TG_NOINLINE void emulate_multiply(int sums) {
       const uint32_t left = emulated.rows[kLeftTile][row][step];
       const uint32_t* right = emulated.rows[kRightTile][step];
       for (int i = 0; i < kPanel; ++i) {
-        first[i] = fused(flushed(float_of(left << 16)), flushed(float_of(right[i] << 16)), first[i]);
-        second[i] = fused(flushed(float_of(left & 0xFFFF0000u)),
-                          flushed(float_of(right[i] & 0xFFFF0000u)), second[i]);
+        first[i] = fused(float_of(left << 16), float_of(right[i] << 16), first[i]);
+        second[i] =
+            fused(float_of(left & 0xFFFF0000u), float_of(right[i] & 0xFFFF0000u), second[i]);
       }
     }
     for (int i = 0; i < kPanel; ++i) {
@@ -188,9 +188,9 @@ TG_INLINE void multiply_rows(float* sums, const operand* a, long row_stride, con
   });
 }
 
-// All rows of a product, some tiles at a time: begin(first row, rows, sums) sets their sums [rows][V]
-// [16], end(...) takes them. The left side has to have whole tiles of rows, the depth of both sides
-// whole tiles of steps.
+// All rows of a product, some tiles at a time: begin(first row, rows, sums) sets their sums
+// [rows][V][16], end(...) takes them. The left side has to have whole tiles of rows, the depth of
+// both sides whole tiles of steps.
 template <int V, class Begin, class End>
 TG_INLINE void tile_blocks(long rows, const Left& left, const operand* right, long depth_stride,
                            const long (&offset)[V], int steps, Begin&& begin, End&& end) {

@@ -38,7 +38,8 @@ namespace {
 std::vector<float> trial(const Kernels& kernels) {
   constexpr int kDepth = 45, kUnits = 37, kGates = 3, kRows = 53;
   const int width = padded(kUnits) * kGates;
-  // Numbers such as 513 and -1023, which have a low part; all products that count are multiples of 512.
+  // Numbers such as 513 and -1023, which have low parts; all products that count are multiples of
+  // 512.
   unsigned state = 1;
   const auto draw = [&](size_t count) {
     std::vector<float> numbers(count);

@@ -4,8 +4,8 @@
 
 namespace tidegate {
 
-// Whether the processor has AMX for bfloat16 and the system lets this process use it, which is asked
-// for. Without it, tile instructions end the process.
+// Whether the processor has AMX for bfloat16 and the system, which is asked for it, lets this
+// process use it. Elsewhere tile instructions would end the process.
 bool amx_is_there();
 
 // Whether two tables compute the same products, bit for bit, of some whole numbers whose sums are

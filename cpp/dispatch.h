@@ -19,8 +19,8 @@ struct InstructionSet {
 // Those that this machine can run, best first; scalar, the last, always.
 const std::vector<InstructionSet>& available_sets();
 
-// Those of AMX with emulated tiles: slow, and chosen only by name, for tests. One has all else as the
-// real one and needs AVX-512 BF16; the other runs on any x86 machine.
+// AMX with emulated tiles: slow, and chosen only by name, for tests. One has all else as the real
+// one has it and needs AVX-512 BF16; the other runs on any x86 machine.
 const std::vector<InstructionSet>& emulated_sets();
 
 // Of both. Null when the machine or the build lacks it.

@@ -305,7 +305,8 @@ void gates_times_weights(const InputGradientArgs& args, const GateOperands& gate
   const int steps = gate_steps(args.units, G);
   const long depth_panel_stride = long(steps) * kPanel;
   for (int first = 0; first < panels; first += panels_per_block) {
-    [[maybe_unused]] const int last = first + panels_per_block < panels ? first + panels_per_block : panels;
+    [[maybe_unused]] const int last =
+        first + panels_per_block < panels ? first + panels_per_block : panels;
     const bool load_output = args.accumulate || first > 0;
     for (int vector = 0; vector < vectors; vector += kBackVectors) {
       long offset[kBackVectors];
@@ -319,19 +320,19 @@ void gates_times_weights(const InputGradientArgs& args, const GateOperands& gate
         count[v] = vector + v < vectors ? args.depth - long(j) * kWidth : 0;
       }
 #if defined(TIDEGATE_AMX)
-      const auto out = [&](long row) TG_LAMBDA {
-        return args.output + (row_begin + row) * args.output_stride + long(vector) * kWidth;
-      };
-      tile_blocks<kBackVectors>(
+      constexpr int V = kBackVectors;
+      float* out = args.output + row_begin * args.output_stride + long(vector) * kWidth;
+      const long stride = args.output_stride;
+      tile_blocks<V>(
           row_end - row_begin, Left{gates.rows, gates.stride}, packed, kPanel, offset, steps,
           [&](long row, int rows, float* sums) TG_LAMBDA {
             if (load_output)
-              copy_edge<false>(out(row), args.output_stride, column, count, sums, rows, kBackVectors);
+              copy_edge<false>(out + row * stride, stride, column, count, sums, rows, V);
             else
-              clear_sums(sums, rows, kBackVectors);
+              clear_sums(sums, rows, V);
           },
           [&](long row, int rows, float* sums) TG_LAMBDA {
-            copy_edge<true>(out(row), args.output_stride, column, count, sums, rows, kBackVectors);
+            copy_edge<true>(out + row * stride, stride, column, count, sums, rows, V);
           });
 #else
       for_row_blocks<tile_rows<kBackVectors>()>(

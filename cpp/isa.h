@@ -27,6 +27,9 @@ template <auto Kernel>
 constexpr auto products = Kernel;
 #endif
 
+#define TG_CELLS(kernel) \
+  {products<kernel<0>>, products<kernel<1>>, products<kernel<2>>, products<kernel<3>>}
+
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{
       name,
@@ -42,13 +45,13 @@ constexpr Kernels make_kernels(const char* name) {
       products<input_gradient>,
       products<weight_gradient>,
       segment_sum,
-      {products<forward_padding<0>>, products<forward_padding<1>>, products<forward_padding<2>>, products<forward_padding<3>>},
-      {products<forward_rows<0>>, products<forward_rows<1>>, products<forward_rows<2>>, products<forward_rows<3>>},
-      {products<score_rows<0>>, products<score_rows<1>>, products<score_rows<2>>, products<score_rows<3>>},
+      TG_CELLS(forward_padding),
+      TG_CELLS(forward_rows),
+      TG_CELLS(score_rows),
       {score_begin<0>, score_begin<1>, score_begin<2>, score_begin<3>},
-      {products<score_panels<0>>, products<score_panels<1>>, products<score_panels<2>>, products<score_panels<3>>},
-      {products<backward_rows<0>>, products<backward_rows<1>>, products<backward_rows<2>>, products<backward_rows<3>>},
-      {products<backward_padding<0>>, products<backward_padding<1>>, products<backward_padding<2>>, products<backward_padding<3>>},
+      TG_CELLS(score_panels),
+      TG_CELLS(backward_rows),
+      TG_CELLS(backward_padding),
       adam,
       adam_replay,
       sum_of_squares,

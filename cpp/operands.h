@@ -6,8 +6,8 @@
 // the order of the sums. Left operands are rounded where they are used, once for all tiles of a
 // block of rows; right ones while they are packed.
 //
-// A bf16x3 table splits each operand into a high part, which is it rounded, and a low part, which is
-// the rest rounded, and computes high * high + high * low + low * high. The depth becomes three
+// A bf16x3 table splits each operand into a high part, which is it rounded, and a low part, which
+// is the rest rounded, and computes high * high + high * low + low * high. The depth becomes three
 // times as long for it, and the loops stay those of bfloat16: a panel of the depth (in the weights'
 // gradient, a pair of rows) stands there three times, by the parts of kLeftParts and kRightParts.
 //
@@ -61,9 +61,9 @@ TG_INLINE float rounded(float x) { return x; }
 
 // What is rounded of a number: itself; itself if that is finite, else 0; the rest, or 0 likewise.
 enum Part { kHigh, kFinite, kLow };
-// The parts that are multiplied, product by product. Only the first product sees an infinity or NaN,
-// so that these go the way they go in bfloat16: infinity times the parts of 1.01 would be infinity,
-// and minus infinity.
+// The parts that are multiplied, product by product. Only the first product sees an infinity or
+// NaN, so that these go the way they go in bfloat16: infinity times the parts of 1.01 would be
+// infinity, and minus infinity.
 constexpr Part kLeftParts[3] = {kHigh, kFinite, kLow};
 constexpr Part kRightParts[3] = {kHigh, kLow, kFinite};
 

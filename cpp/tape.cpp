@@ -117,8 +117,9 @@ void PackedWeights::pack(const Kernels& kernels, ThreadPool& pool, Cell cell, in
   const PackArgs input_args = {kernel, input_size, hidden, gates, 0, gates,
                                input.reserve(kernels.forward_size(input_size, hidden, gates))};
   const int together = before ? 2 : gates;
-  const PackArgs recurrent_args = {recurrent_kernel, hidden, hidden, gates, 0, together,
-                                   recurrent.reserve(kernels.forward_size(hidden, hidden, together))};
+  const PackArgs recurrent_args = {
+      recurrent_kernel, hidden, hidden, gates, 0, together,
+      recurrent.reserve(kernels.forward_size(hidden, hidden, together))};
   PackArgs candidate_args = recurrent_args;
   if (before) {
     candidate_args.gate_begin = 2;
@@ -236,13 +237,9 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
       call.kernel,  call.input_size, hidden, layout.gates, 0, layout.gates,
       weights_.input.reserve(kernels.backward_size(call.input_size, hidden, layout.gates))};
   const int recurrent_gates = before ? 2 : layout.gates;
-  const PackArgs recurrent = {call.recurrent_kernel,
-                              hidden,
-                              hidden,
-                              layout.gates,
-                              0,
-                              recurrent_gates,
-                              weights_.recurrent.reserve(kernels.backward_size(hidden, hidden, recurrent_gates))};
+  const PackArgs recurrent = {
+      call.recurrent_kernel, hidden, hidden, layout.gates, 0, recurrent_gates,
+      weights_.recurrent.reserve(kernels.backward_size(hidden, hidden, recurrent_gates))};
   PackArgs candidate = recurrent;
   if (before) {
     candidate.gate_begin = 2;
