@@ -23,7 +23,6 @@ from tidegate.batch import TokenizedTexts
 from tidegate.checkpoint import check_checkpoint_size
 from tidegate.errors import (
     ConfigError,
-    DataError,
     ModelFileError,
     NotFittedError,
     unknown_choice,
@@ -32,7 +31,7 @@ from tidegate.labels import (
     check_class_weight,
     class_weights,
     encode_labels,
-    label_array,
+    known_targets,
     plain,
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
@@ -234,9 +233,19 @@ class TextClassifier:
 
     # --- training
 
-    def fit(self, texts: Iterable[str], labels: Iterable[Any]) -> TextClassifier:
-        """Train on texts (str) and one label each (str, int, bool or float)."""
-        for _ in self.fit_steps(texts, labels):
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    ) -> TextClassifier:
+        """Train on texts (str) and one label each (str, int, bool or float).
+
+        validation: texts and labels to validate each epoch on, in place of a share of the others,
+        which then all train. DataError for a label that is none of theirs.
+        """
+        for _ in self.fit_steps(texts, labels, validation=validation):
             pass
         return self
 
@@ -247,6 +256,7 @@ class TextClassifier:
         *,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     ) -> Iterator[StepResult | EpochResult]:
         """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
 
@@ -255,7 +265,7 @@ class TextClassifier:
         checkpoint would be too large a file.
         """
         self.check()
-        events = self._fit_events(texts, labels, checkpoint, resume)
+        events = self._fit_events(texts, labels, checkpoint, resume, validation)
         try:
             while True:
                 with self._own_threads():
@@ -273,6 +283,7 @@ class TextClassifier:
         labels: Iterable[Any],
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
@@ -284,19 +295,28 @@ class TextClassifier:
         config = replace(
             self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
         )
-        encoded = tokenizer.encode_all(listed, self.max_length)
-        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
-        hashed = hash_texts(listed, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
+        if validation is not None:
+            train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
+            held_texts = _listed_texts(validation[0])
+            held_targets = known_targets(classes, validation[1], len(held_texts))
+        else:
+            held_texts = [listed[row] for row in validation_rows.tolist()]
+            held_targets = targets[validation_rows]
         weights = class_weights(self.class_weight, classes, targets[train_rows])
         train_set = LabeledSet(
-            encoded.select(train_rows),
+            tokenizer.encode_all(listed, self.max_length).select(train_rows),
             targets[train_rows],
             None if weights is None else weights[targets[train_rows]],
         )
-        validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
-        del encoded, listed
+        held_set = LabeledSet(tokenizer.encode_all(held_texts, self.max_length), held_targets)
+        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
+        hashed, held_hashed = (
+            hash_texts(some, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
+            for some in (listed, held_texts)
+        )
+        del listed, held_texts
         precision = ops.choose_precision(self.precision)
         model_file.check_model_size(
             config, training, precision, classes, tokenizer, train_config.epochs
@@ -308,7 +328,7 @@ class TextClassifier:
         for event in train_steps(
             model,
             train_set,
-            validation_set,
+            held_set,
             train_config,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
@@ -317,7 +337,7 @@ class TextClassifier:
                 history.append(event)
             yield event
         self.ngrams_, self.mix_ = None, (1.0, 0.0)
-        if hashed is not None:
+        if hashed is not None and held_hashed is not None:
             self.ngrams_ = fit_ngrams(
                 hashed.select(train_rows),
                 train_set.targets,
@@ -329,9 +349,9 @@ class TextClassifier:
                 seed=train_config.seed,
             )
             self.mix_ = fit_mix(
-                model.predict_logits(validation_set.texts),
-                self.ngrams_.score_rows(hashed.select(validation_rows)),
-                validation_set.targets,
+                model.predict_logits(held_set.texts),
+                self.ngrams_.score_rows(held_hashed),
+                held_set.targets,
             )
         self.classes_ = classes
         self.tokenizer_ = tokenizer
@@ -482,15 +502,7 @@ class TextClassifier:
         model = self._fitted()
         begun = time.perf_counter()
         listed = _listed_texts(texts)
-        given = label_array(labels, len(listed))
-        known = {label: i for i, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in given.tolist() if label not in known]
-        if unknown:
-            raise DataError(
-                f"label {unknown[0]!r} is not one of the model's: "
-                f"{', '.join(str(label) for label in known)}"
-            )
-        targets = np.array([known[label] for label in given.tolist()], np.int32)
+        targets = known_targets(self.classes_, labels, len(listed))
         with self._own_threads():
             return evaluate_logits(model, self._logits(listed), targets, begun)
 
