@@ -54,3 +54,9 @@ def real_reviews() -> Path:
     if not _REAL_DATA:
         pytest.skip("TIDEGATE_DATA does not name the IMDB archive or its unpacked folder")
     return Path(_REAL_DATA)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files that hypothesis writes again and again."""
+    return tmp_path_factory.mktemp("scratch")

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from tidegate import TextClassifier, __version__, data, storage
 from tidegate.cli import main, progress, terminal
 from tidegate.data import lines
+from tidegate.data.compressed import Checked
 from tidegate.errors import DataError
 from tidegate.training import StepResult
 
@@ -416,8 +417,8 @@ def train_here(*arguments: str) -> list[str]:
         (["predict", "model.safetensors", "--input", "empty.txt"], ["empty.txt", "empty"]),
         (["predict", "model.safetensors", "--input", "latin.txt"], ["latin.txt", "line 2", "0xe9"]),
         (
-            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.parquet"],
-            ["'o.parquet'", ".jsonl"],
+            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.xlsx"],
+            ["'o.xlsx'", ".jsonl"],
         ),
         (
             ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "reviews.csv"],
@@ -1131,7 +1132,7 @@ def test_lines_that_can_not_be_read() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(DataError, match=r"the pipe can't be read: Input/output error; give "):
-        next(lines.text_blocks(Broken([]), "the pipe"))
+        next(lines.text_blocks(Checked(Broken([]), "the pipe", None), "the pipe"))
     stream = Pieces([b"\xef\xbb\xbfone\ntwo\nth", b"r\xe9e\n"])
     with pytest.raises(DataError, match=r"^the pipe, line 3: byte 4 is not UTF-8 \(0xe9\); "):
         list(lines.text_blocks(stream, "the pipe"))

@@ -114,7 +114,7 @@ _PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
     for name in (
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
-        *("precision", "preset", "data", "method"),
+        *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
     )
 }
 _PARAMETER = re.compile(rf"(^|[ (])({'|'.join(_PARAMETERS)})(?==\S)")
