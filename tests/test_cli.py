@@ -203,12 +203,14 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     assert printed[0] == "data: reviews.csv (" + printed[0].split(" (", 1)[1]
     assert "text column 'text'" in printed[0]
     assert printed[1] == "48 training and 12 validation texts"
-    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[2:4]]
+    assert printed[2] == "labels: 30 neg, 30 pos"
+    assert printed[3].startswith("words: half of the texts have up to ")
+    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[4:6]]
     model = (folder / "new.safetensors").read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
-    assert printed[4] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
-    assert printed[5] == 'tidegate predict new.safetensors "..."'
-    assert len(printed) == 6
+    assert printed[6] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
+    assert printed[7] == 'tidegate predict new.safetensors "..."'
+    assert len(printed) == 8
     assert set(snapshot(folder)) == {
         *("model.safetensors", "reviews.csv", "new.safetensors", "report.json")
     }
@@ -991,7 +993,8 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(folder: Path) -> None:
     assert "epoch 2/2" in text
     assert re.search(r"loss \d\.\d{4}  accuracy \d\.\d{4} +[\d,]+ texts/s +\d+:\d\d left", text)
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # cursor shown, not hidden
-    assert [line[:9] for line in printed.splitlines()[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    epochs = [line[:9] for line in printed.splitlines() if line.startswith("epoch")]
+    assert epochs == ["epoch 1/2", "epoch 2/2"]
     assert "\x1b" not in printed
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
+from tidegate.cli import data_report, files, options, terminal
 from tidegate.cli.progress import follow
 from tidegate.errors import (
     OutputError,
@@ -26,7 +26,7 @@ from tidegate.errors import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.data import Dataset
+    from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
     from tidegate.metrics import Evaluation
 
@@ -45,6 +45,8 @@ def train(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -110,11 +112,18 @@ def train(
         ),
     ] = None,
     validation: Annotated[
-        float | None,
+        options.HeldOut | None,
         typer.Option(
-            parser=options.number,
-            metavar="FRACTION",
-            help="Share of the training texts that are held out to validate each epoch.",
+            parser=options.held_out,
+            metavar="FRACTION|FILE",
+            help="To validate each epoch: the share of the training texts that are held out, or a "
+            "table or folder of its own.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A table or folder of texts on which the finished model is tested."
         ),
     ] = None,
     seed: Annotated[
@@ -174,8 +183,11 @@ def train(
     Example:
       tidegate train imdb
       tidegate train reviews.csv -o reviews.safetensors --epochs 5
+      tidegate train reviews.csv --validation other.csv --test held_out.csv
     """
     started = time.perf_counter()
+    validation_file = None if validation is None else validation.path
+    fraction = None if validation is None else validation.fraction
     given = {
         "cell": cell,
         "reset": reset,
@@ -188,7 +200,8 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "clip_norm": clip_norm,
-        "validation_fraction": validation,
+        # Of a file of its own, nothing is held out of the others.
+        "validation_fraction": fraction if validation_file is None else 0.0,
         "random_state": seed,
         "threads": threads,
         "precision": precision,
@@ -200,6 +213,8 @@ def train(
         {
             "SOURCE": Path(source),
             "--data": data,
+            "--validation": validation_file,
+            "--test": test,
             "--output": output,
             "--checkpoint": checkpoint,
             "--report": report,
@@ -233,8 +248,13 @@ def train(
             data=data,
             text_column=text_column,
             label_column=label_column,
+            format=table_format,
+            encoding=encoding,
+            validation=validation_file,
+            test=test,
             progress=terminal.progress_wanted(quiet),
         )
+        found = None if quiet and report is None else data_report.examine(classifier, dataset)
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
@@ -242,28 +262,35 @@ def train(
             with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
                 terminal.say(f"data: {dataset.origin}")
                 terminal.say(_counts(classifier, dataset))
+                for line in data_report.describe(found) if found else ():
+                    terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
+        separate = dataset.validation
         steps = classifier.fit_steps(
-            dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
+            dataset.train.texts,
+            dataset.train.labels,
+            checkpoint=checkpoint,
+            resume=resume,
+            validation=None if separate is None else (separate.texts, separate.labels),
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
         with _saved(output):
-            test = None
+            measured = None
             if dataset.test is not None:
                 # What is measured is what was saved.
                 saved = classifier if quantize is None else TextClassifier.load(output)
-                test = saved.evaluate(dataset.test.texts, dataset.test.labels)
+                measured = saved.evaluate(dataset.test.texts, dataset.test.labels)
                 if not quiet:
                     count = f"{len(dataset.test):,} texts"
-                    figures = f"{test.accuracy:.4f} ({count}, {test.seconds:.1f} s)"
+                    figures = f"{measured.accuracy:.4f} ({count}, {measured.seconds:.1f} s)"
                     terminal.say(f"test accuracy {figures}")
-            if report is not None:
-                seconds = time.perf_counter() - started
-                results = _report(classifier, dataset, test, seconds, output, sha256, quantize)
+            if report is not None and found is not None:
+                results = _report(classifier, dataset, found, measured, output, sha256, quantize)
+                results["seconds"] = time.perf_counter() - started
                 files.write_report(report, results)
             if not quiet:
                 terminal.say(files.describe(str(output), output.stat().st_size, sha256))
@@ -354,28 +381,36 @@ def _saved(output: Path) -> Iterator[None]:
         raise
 
 
+def _parts(classifier: TextClassifier, dataset: Dataset) -> dict[str, int]:
+    """How many texts train, validate and test."""
+    training, validation = map(len, classifier.split(len(dataset.train)))
+    if dataset.validation is not None:
+        validation = len(dataset.validation)
+    test = 0 if dataset.test is None else len(dataset.test)
+    return {"train": training, "validation": validation, "test": test}
+
+
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
     """``20,000 training, 5,000 validation and 25,000 test texts``."""
-    training, validation = map(len, classifier.split(len(dataset.train)))
-    parts = [f"{training:,} training", f"{validation:,} validation"]
+    counts = _parts(classifier, dataset)
+    parts = [f"{counts['train']:,} training", f"{counts['validation']:,} validation"]
     if dataset.test is not None:
-        parts.append(f"{len(dataset.test):,} test")
+        parts.append(f"{counts['test']:,} test")
     return f"{', '.join(parts[:-1])} and {parts[-1]} texts"
 
 
 def _report(
     classifier: TextClassifier,
     dataset: Dataset,
+    found: Survey,
     test: Evaluation | None,
-    seconds: float,
     output: Path,
     sha256: str,
     quantize: str | None,
 ) -> dict[str, Any]:
-    """What ``--report`` writes; seconds are those of the whole command."""
+    """What ``--report`` writes, but for the seconds of the whole command."""
     from tidegate import __version__, ops
 
-    training, validation = map(len, classifier.split(len(dataset.train)))
     # What really ran, where the options leave it to the data or the machine.
     resolved = {
         "epochs": len(classifier.history_),
@@ -388,15 +423,14 @@ def _report(
         "source": {
             "name": dataset.name,
             "origin": dataset.origin,
-            "train": training,
-            "validation": validation,
-            "test": 0 if dataset.test is None else len(dataset.test),
+            **_parts(classifier, dataset),
         },
+        "data": found.to_json(),
         "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
         "test": None if test is None else files.measured(test),
-        "seconds": seconds,
+        "seconds": 0.0,
         "model": str(output),
         "quantization": quantize,
         "sha256": sha256,
