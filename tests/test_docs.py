@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from tidegate import TextClassifier, data, storage
 from tidegate.data import columns, encodings, formats, readers
@@ -187,7 +188,6 @@ def test_the_data_report_has_the_documented_keys() -> None:
 
 
 def test_the_commands_on_data_run(tmp_path: Path) -> None:
-    zstandard = pytest.importorskip("zstandard")
     pairs = (("what a lovely film", "good"), ("the plot is a dull mess", "bad"))
     rows = [(f"{text} {i}", label) for i in range(20) for text, label in pairs]
     csv = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from encodings.aliases import aliases
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from test_tables import read_texts, write
 from tidegate.data import encodings, load_table, source_of
-from tidegate.errors import ConfigError, DataError
+from tidegate.errors import ConfigError, DataError, TidegateError
 
 ROWS = [["text", "label"], ["naïve «é»\nα", "x"], ["日本 😀", "y"]]
 CSV = 'text,label\r\n"naïve «é»\nα",x\r\n日本 😀,y\r\n'
@@ -77,6 +78,23 @@ def test_encodings_that_are_none(tmp_path: Path, encoding: str) -> None:
 def test_parquet_has_no_encoding(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"encoding='cp1252' is for text files, not Parquet"):
         source_of(tmp_path / "a.parquet", encoding="cp1252")
+
+
+@given(
+    encoding=st.sampled_from(sorted({*aliases.values(), "idna", "punycode"})),
+    content=st.binary(max_size=30) | st.text(max_size=20).map(str.encode),
+)
+def test_any_bytes_in_any_encoding_are_read_or_refused(
+    scratch: Path, encoding: str, content: bytes
+) -> None:
+    for name in ("a.csv", "a.txt"):
+        path = write(scratch / name, b"text\n" + content)
+        refusal = ""
+        try:
+            read_texts(path, encoding=encoding)
+        except TidegateError as error:
+            refusal = str(error)
+        assert "\n" not in refusal
 
 
 class Pieces(io.BytesIO):

@@ -133,7 +133,7 @@ def _zstd_errors() -> tuple[type[Exception], ...]:
 def _zstd(file: BinaryIO, source: Source) -> Any:
     zstd = zstd_module(source.name)
     if sys.version_info >= (3, 14):
-        return io.BufferedReader(zstd.ZstdFile(file))
+        return zstd.ZstdFile(file)
     return io.BufferedReader(_ZstdReader(file, zstd), 1 << 16)
 
 

@@ -50,8 +50,9 @@ class Decoder:
         except UnicodeDecodeError as error:
             raise self._wrong_byte(error, piece) from error
         except ValueError as error:  # of encodings that are no tables of characters
+            reason = " ".join(str(error).split())
             raise DataError(
-                f"{self._name} is not {self._encoding} ({error}); name another encoding"
+                f"{self._name} is not {self._encoding} ({reason}); name another encoding"
             ) from error
         self._offset += len(piece)
         if text and not self._marked:
@@ -70,15 +71,18 @@ class Decoder:
         # The decoder may have kept some bytes of the piece before.
         offset = self._offset + len(piece) - len(error.object) + error.start
         encoding = str(self._encoding)
-        before = error.object[: error.start].decode(encoding, "ignore")
-        line = self._lines + before.count("\n") + 1
+        wrong = error.object[error.start : error.start + 1].hex() or "??"
+        before = error.object[: error.start]
+        try:
+            line = self._lines + before.decode(encoding, "ignore").count("\n") + 1
+        except ValueError:  # some encodings know no way to pass over an error
+            line = self._lines + before.count(b"\n") + 1
         plain = encoding.upper() if encoding.startswith("utf") else encoding
         mend = f"save it as UTF-8, or {_BY_NAME}"
         if encoding != "utf-8":
             mend = "name another encoding, or save it as UTF-8 and name none"
         return DataError(
-            f"{self._name} is not {plain}: byte 0x{error.object[error.start]:02x} at offset "
-            f"{offset} (line {line}); {mend}"
+            f"{self._name} is not {plain}: byte 0x{wrong} at offset {offset} (line {line}); {mend}"
         )
 
 
