@@ -146,6 +146,11 @@ def test_written_tables_are_packed_by_name(tmp_path: Path, kind: str, suffix: st
     assert len(data) < plain.stat().st_size / 3
     write_predictions(small, source, columns)
     assert small.read_bytes() == data  # no time in it
+    for place in range(20, len(data), 97):  # and a checksum: no change goes unseen
+        changed = bytearray(data)
+        changed[place] ^= 0x55
+        with pytest.raises(DataError, match=r"is (damaged|cut off): its (gzip|zstd) data"):
+            read_texts(write(small, bytes(changed)))
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python has zstd of its own")

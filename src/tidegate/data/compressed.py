@@ -176,7 +176,8 @@ class _ZstdReader(io.RawIOBase):
 def compressed(pieces: Iterable[bytes], compression: str | None, name: str) -> Iterator[bytes]:
     """The pieces packed by "gzip" or "zstd" (None: as they are), for the file called ``name``.
 
-    The same pieces give the same bytes: no time and no name is written into them.
+    The same pieces give the same bytes: no time and no name is written into them. Both kinds hold
+    a checksum.
     """
     if compression is None:
         yield from pieces
@@ -185,9 +186,10 @@ def compressed(pieces: Iterable[bytes], compression: str | None, name: str) -> I
     if compression == "gzip":
         packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     elif sys.version_info >= (3, 14):
-        packer = zstd_module(name).ZstdCompressor()
+        zstd = zstd_module(name)
+        packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
     else:
-        packer = zstd_module(name).ZstdCompressor().compressobj()
+        packer = zstd_module(name).ZstdCompressor(write_checksum=True).compressobj()
     for piece in pieces:
         if packed := packer.compress(piece):
             yield packed
