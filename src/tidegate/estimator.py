@@ -36,7 +36,7 @@ from tidegate.labels import (
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
-from tidegate.ngrams import LONGEST, bits_for, fit_mix, fit_ngrams, hash_texts
+from tidegate.ngrams import LONGEST, NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
 from tidegate.records import check_positive
 from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
@@ -94,8 +94,10 @@ class TextClassifier:
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
     network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
-    linear model, and the factors of both models' logits) and training_ (the arguments above as the
-    model was trained with them, which ``save`` writes whatever was set since).
+    linear model, and the factors of both models' logits), after ``fit`` alone validation_ (the
+    Evaluation of the final model on the validation texts, None without any), and training_ (the
+    arguments above as the model was trained with them, which ``save`` writes whatever was set
+    since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
@@ -311,6 +313,11 @@ class TextClassifier:
             None if weights is None else weights[targets[train_rows]],
         )
         held_set = LabeledSet(tokenizer.encode_all(held_texts, self.max_length), held_targets)
+        if self.patience is not None and not len(held_set):
+            raise ConfigError(
+                f"patience={self.patience} waits for a better validation, and there are no texts "
+                "to validate on; set validation_fraction to 0.1, say"
+            )
         bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
         hashed, held_hashed = (
             hash_texts(some, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
@@ -336,7 +343,8 @@ class TextClassifier:
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
-        self.ngrams_, self.mix_ = None, (1.0, 0.0)
+        self.ngrams_: NgramModel | None = None
+        self.mix_ = (1.0, 0.0)
         if hashed is not None and held_hashed is not None:
             self.ngrams_ = fit_ngrams(
                 hashed.select(train_rows),
@@ -353,6 +361,13 @@ class TextClassifier:
                 self.ngrams_.score_rows(held_hashed),
                 held_set.targets,
             )
+        self.validation_ = None
+        if len(held_set):
+            begun = time.perf_counter()
+            logits = model.predict_logits(held_set.texts)
+            if self.ngrams_ is not None and held_hashed is not None:
+                logits = self._mixed(logits, self.ngrams_.score_rows(held_hashed))
+            self.validation_ = evaluate_logits(model, logits, held_set.targets, begun)
         self.classes_ = classes
         self.tokenizer_ = tokenizer
         self.model_ = model
@@ -365,11 +380,6 @@ class TextClassifier:
         self.split(0)
         config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
         check_dropout(config.dropout, self._model_config(classes=2))
-        if config.patience is not None and not self.validation_fraction:
-            raise ConfigError(
-                f"patience={self.patience} waits for a better validation, and "
-                "validation_fraction=0 leaves none; set it to 0.1, say"
-            )
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
         check_keep(self.keep)
@@ -479,10 +489,14 @@ class TextClassifier:
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
         logits = self.model_.predict_logits(self._encode(texts))
-        if self.ngrams_ is None:
-            return logits
-        recurrent, linear = (np.float32(factor) for factor in self.mix_)
-        return logits * recurrent + self.ngrams_.scores(texts) * linear
+        return logits if self.ngrams_ is None else self._mixed(logits, self.ngrams_.scores(texts))
+
+    def _mixed(
+        self, recurrent: npt.NDArray[np.float32], linear: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """The logits of both models together."""
+        first, second = (np.float32(factor) for factor in self.mix_)
+        return recurrent * first + linear * second
 
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
         """[texts] the likeliest label of each text."""

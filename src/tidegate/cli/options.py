@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +49,26 @@ def held_out(text: str) -> HeldOut:
     except ValueError:
         return HeldOut(None, Path(text))
     return HeldOut(number(text), None)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An argument of TextClassifier's."""
+
+    name: str
+    value: Any
+
+
+def setting(text: str) -> Setting:
+    """NAME=VALUE, of JSON or a plain word; what it may be is for the library to say."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise typer.BadParameter(f"{_short(text)} is not NAME=VALUE, such as layers=2")
+    try:
+        return Setting(name, json.loads(value))
+    except (ValueError, RecursionError):
+        words = {"none": None, "true": True, "false": False}
+        return Setting(name, words.get(value.lower(), value))
 
 
 def _short(text: str) -> str:

@@ -150,6 +150,24 @@ def train(
             "the file that the test set then measures.",
         ),
     ] = None,
+    ngrams: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="Put a linear model of up to N words in a row beside the network; 0 for none.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[options.Setting] | None,
+        typer.Option(
+            "--set",
+            parser=options.setting,
+            metavar="NAME=VALUE",
+            help="Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
+            "be given several times. See docs/models.md.",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -205,8 +223,10 @@ def train(
         "random_state": seed,
         "threads": threads,
         "precision": precision,
+        "ngrams": ngrams,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
+    overrides.update({setting.name: setting.value for setting in settings or ()})
     if checkpoint is None:
         checkpoint = output.parent / f"{output.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}"
     files.check_distinct(
@@ -276,6 +296,10 @@ def train(
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+            together = classifier.validation_
+            if not quiet and classifier.ngrams_ is not None and together is not None:
+                figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
+                terminal.say(f"with n-grams  {figures}")
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
         with _saved(output):
@@ -429,6 +453,10 @@ def _report(
         "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
+        "validation": None
+        if classifier.validation_ is None
+        else files.measured(classifier.validation_),
+        "mix": list(classifier.mix_),
         "test": None if test is None else files.measured(test),
         "seconds": 0.0,
         "model": str(output),
