@@ -133,8 +133,8 @@ TG_INLINE void multiply_tiles() {
 
 #endif
 
-// While it lives, the calling thread can use tiles. No caller's tiles are lost: a function may
-// change all of them.
+// While it lives, the calling thread can use tiles. Afterwards they are released, whatever they held
+// before: by the calling convention nobody keeps tiles across a call.
 struct Tiles {
   TG_INLINE_MEMBER Tiles() { configure_tiles(); }
   TG_INLINE_MEMBER ~Tiles() { release_tiles(); }
