@@ -108,11 +108,11 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     for i in range(len(TEXTS)):
         dense[i, row(rows, i)] = 1.0
     y = np.where(classes == target, 1.0, -1.0)
-    counts = [dense[y == side].sum(axis=0) + 1 for side in (1, -1)]
-    scales = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
+    rates = [len(TEXTS) * dense[y == side].mean(axis=0) + 2 for side in (1, -1)]
+    rarity = np.log((len(TEXTS) + 1) / (dense.sum(axis=0) + 1)) + 1
+    scales = np.abs(np.log(rates[0] / rates[1])) + 0.2 * rarity
     x = dense * scales
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = np.where(scales == 0, 0, model.weights[:, target] / scales)
+    weights = model.weights[:, target] / scales
     bias = float(model.bias[target])
     margins = y * (x @ weights + bias)
     pull = -cost * y / (1 + np.exp(margins))
@@ -125,6 +125,19 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     np.testing.assert_allclose(
         model.scores(TEXTS)[:, target], x @ weights + bias, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_rare_class_is_found_among_many() -> None:
+    """What all texts share speaks for no class, however few texts the class has."""
+    texts = [f"the a of {word} b" for word in ["x"] * 5 + ["y"] * 95]
+    rows = hash_texts(texts, "words", 1, 10)
+    classes = np.array([0] * 5 + [1] * 90 + [2] * 5, np.int32)
+    model = fit_ngrams(rows, classes, 4, kind="words", longest=1, bits=10)
+    assert np.isfinite(model.weights).all()  # of the class without texts too
+    shared = model.scores(["the a of b"])[0] - model.bias
+    told = model.scores(["x"])[0] - model.bias
+    assert told[0] > 10 * abs(shared[0])
+    assert (model.scores(texts[:5]).argmax(axis=1) == 0).all()
 
 
 def test_two_classes_have_one_score_and_three_have_three() -> None:

@@ -2,9 +2,9 @@
 
 Each text is the set of its n-grams of tokens, n from 1 to ``longest``, each hashed to one of
 2^bits buckets. A weight for each bucket and class is found by logistic regression over n-grams
-that are scaled by how much likelier texts of the class have them than others. The optimum is
-unique; it is approached until no text's gradient is off by more than a thousandth, in an order of
-visits that the seed fixes. Source: Wang & Manning 2012.
+that are scaled by how much likelier texts of the class have them than others, and by how rare they
+are. The optimum is unique; it is approached until no text's gradient is off by more than a
+thousandth, in an order of visits that the seed fixes. Source: Wang & Manning 2012.
 """
 
 from __future__ import annotations
