@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.metrics
 
 import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
@@ -319,6 +320,33 @@ def test_evaluation_of_several_classes(three: TextClassifier) -> None:
     probabilities = three.predict_proba(texts)
     losses = -np.log(probabilities[np.arange(4), [2, 0, 0, 2]])
     assert result.loss == pytest.approx(losses.mean(), rel=1e-6)
+
+
+def test_the_report_is_of_what_is_predicted(fitted: TextClassifier, three: TextClassifier) -> None:
+    evaluated = fitted.evaluate(HELD_OUT, HELD_OUT_LABELS)
+    report = fitted.report(iter(HELD_OUT), HELD_OUT_LABELS)
+    assert (report.accuracy, report.texts) == (evaluated.accuracy, 60)
+    assert report.loss == pytest.approx(evaluated.loss, rel=1e-6)
+    truth = np.array(HELD_OUT_LABELS) == fitted.classes_[1]
+    auc = sklearn.metrics.roc_auc_score(truth, fitted.predict_proba(HELD_OUT)[:, 1])
+    assert report.auc == pytest.approx(auc)
+    assert report.auc_interval is not None
+    assert fitted.report(HELD_OUT, HELD_OUT_LABELS, intervals=False).auc_interval is None
+    assert report.seconds > 0
+    texts, labels = ["red film", "blue film", "green film", "red film"], ["r", "b", "b", "r"]
+    several = three.report(texts, labels)
+    assert [(one.label, one.texts, one.predicted) for one in several.classes] == [
+        ("b", 2, 1),
+        ("g", 0, 1),
+        ("r", 2, 2),
+    ]
+    assert several.f1_macro == pytest.approx((2 / 3 + 0 + 1) / 3)
+    with pytest.raises(DataError, match="label 'x' is not one of the model's: b, g, r"):
+        three.report(["red"], ["x"])
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        three.report([], [])
+    with pytest.raises(ConfigError, match="seed=-1 is not between 0"):
+        three.report(["red"], ["r"], seed=-1)
 
 
 def test_validation_values_are_those_of_evaluate() -> None:

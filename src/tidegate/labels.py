@@ -59,6 +59,21 @@ def encode_labels(
     return classes, targets.reshape(-1).astype(np.int32)
 
 
+def known_targets(
+    labels: Iterable[Any], texts: int, classes: npt.NDArray[Any]
+) -> npt.NDArray[np.int32]:
+    """[texts] each label's number among the model's classes. DataError for any other label."""
+    given = label_array(labels, texts).tolist()
+    known = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = [label for label in given if label not in known]
+    if unknown:
+        raise DataError(
+            f"label {unknown[0]!r} is not one of the model's: "
+            f"{', '.join(str(label) for label in known)}"
+        )
+    return np.array([known[label] for label in given], np.int32)
+
+
 def plain(value: Any) -> Any:
     """NumPy's scalars and subclasses of str, int and float, as enums are, as Python's own."""
     if isinstance(value, np.generic):

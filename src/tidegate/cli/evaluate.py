@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
+from tidegate.cli import files, measures, options, terminal
 from tidegate.errors import DataError
 
 
@@ -19,9 +19,10 @@ def evaluate(
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a model's accuracy and loss on SOURCE.
+    """Measure a model on SOURCE: accuracy, F1, AUC, calibration, each label's scores.
 
-    For imdb these are the test reviews, for a file all of its rows.
+    For imdb these are the test reviews, for a file all of its rows. --report also has the 95 %
+    intervals of F1 and AUC, from resamples of the texts.
 
     \b
     Example:
@@ -60,13 +61,15 @@ def evaluate(
             f"{source!r} has labels that the model does not know: {_listed(unknown)}; it knows "
             f"{_listed(list(classes))}: rename them, or choose another --label-column"
         )
-    result = classifier.evaluate(labeled.texts, [classes[label] for label in labeled.labels])
+    result = classifier.report(
+        labeled.texts,
+        [classes[label] for label in labeled.labels],
+        intervals=report is not None,  # they take longer than the predictions
+    )
     if not quiet:
         terminal.say(f"data: {dataset.origin}")
-        terminal.say(
-            f"accuracy {result.accuracy:.4f}  loss {result.loss:.4f}  "
-            f"({len(labeled):,} texts, {result.seconds:.1f} s)"
-        )
+        for line in measures.lines(result):
+            terminal.say(line)
     if report is not None:
         files.write_report(
             report,
@@ -78,7 +81,7 @@ def evaluate(
                     "test": len(labeled),
                 },
                 "machine": files.machine(classifier.model_.precision),
-                "test": files.measured(result),
+                "test": result.to_json(),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),
                 "sha256": sha256,
