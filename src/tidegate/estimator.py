@@ -33,6 +33,8 @@ from tidegate.labels import (
     encode_labels,
     known_targets,
     plain,
+    text_weights,
+    training_weights,
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
@@ -217,6 +219,27 @@ class TextClassifier:
             input_tags=InputTags(string=True, two_d_array=False),
         )
 
+    def get_metadata_routing(self) -> Any:
+        """What scikit-learn asks: whether its tools are to pass sample_weight on to ``fit``."""
+        if not hasattr(self, "_metadata_request"):
+            return self._request(None)
+        return self._metadata_request
+
+    def set_fit_request(self, *, sample_weight: bool | str | None = None) -> TextClassifier:
+        """Have scikit-learn's tools pass sample_weight on to ``fit``, where routing is enabled.
+
+        True or False; None, to have an error if there is one; or the name under which it comes.
+        """
+        self._metadata_request = self._request(sample_weight)  # by this name, clone copies it
+        return self
+
+    def _request(self, sample_weight: bool | str | None) -> Any:
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        request = MetadataRequest(owner=type(self).__name__)
+        request.fit.add_request(param="sample_weight", alias=sample_weight)
+        return request
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
@@ -231,9 +254,19 @@ class TextClassifier:
 
     # --- training
 
-    def fit(self, texts: Iterable[str], labels: Iterable[Any]) -> TextClassifier:
-        """Train on texts (str) and one label each (str, int, bool or float)."""
-        for _ in self.fit_steps(texts, labels):
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        sample_weight: Iterable[float] | None = None,
+    ) -> TextClassifier:
+        """Train on texts (str) and one label each (str, int, bool or float).
+
+        sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
+        class_weight. Validation and scores count every text once, and so does the linear model,
+        which leaves out texts of weight 0.
+        """
+        for _ in self.fit_steps(texts, labels, sample_weight=sample_weight):
             pass
         return self
 
@@ -242,6 +275,7 @@ class TextClassifier:
         texts: Iterable[str],
         labels: Iterable[Any],
         *,
+        sample_weight: Iterable[float] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
     ) -> Iterator[StepResult | EpochResult]:
@@ -252,7 +286,7 @@ class TextClassifier:
         checkpoint would be too large a file.
         """
         self.check()
-        events = self._fit_events(texts, labels, checkpoint, resume)
+        events = self._fit_events(texts, labels, sample_weight, checkpoint, resume)
         try:
             while True:
                 with self._own_threads():
@@ -268,12 +302,14 @@ class TextClassifier:
         self,
         texts: Iterable[str],
         labels: Iterable[Any],
+        sample_weight: Iterable[float] | None,
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
         classes, targets = encode_labels(labels, len(listed))
+        text_weight = text_weights(sample_weight, len(listed))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size, check_tokenizer(self.tokenizer))
         # A small corpus has fewer words than there are ids.
         config = replace(
@@ -284,12 +320,12 @@ class TextClassifier:
         hashed = hash_texts(listed, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
-        weights = class_weights(self.class_weight, classes, targets[train_rows])
-        train_set = LabeledSet(
-            encoded.select(train_rows),
+        weights = training_weights(
+            class_weights(self.class_weight, classes, targets[train_rows]),
+            None if text_weight is None else text_weight[train_rows],
             targets[train_rows],
-            None if weights is None else weights[targets[train_rows]],
         )
+        train_set = LabeledSet(encoded.select(train_rows), targets[train_rows], weights)
         validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
         del encoded, listed
         precision = ops.choose_precision(self.precision)
@@ -313,9 +349,10 @@ class TextClassifier:
             yield event
         self.ngrams_, self.mix_ = None, (1.0, 0.0)
         if hashed is not None:
+            counted = train_rows if text_weight is None else train_rows[text_weight[train_rows] > 0]
             self.ngrams_ = fit_ngrams(
-                hashed.select(train_rows),
-                train_set.targets,
+                hashed.select(counted),
+                targets[counted],
                 len(classes),
                 kind=tokenizer.kind,
                 longest=int(self.ngrams),
