@@ -350,7 +350,7 @@ def test_the_report_is_of_what_is_predicted(fitted: TextClassifier, three: TextC
 
 
 def test_validation_values_are_those_of_evaluate() -> None:
-    classifier = make(epochs=2).fit(TEXTS, LABELS)
+    classifier = make(epochs=2, calibrate=False).fit(TEXTS, LABELS)
     _, rows = classifier.split(len(TEXTS))
     result = classifier.evaluate([TEXTS[i] for i in rows], [LABELS[i] for i in rows])
     last = classifier.history_[-1]
@@ -589,6 +589,7 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.0,
     "ngrams": 0,
     "ngram_cost": 1.0,
+    "calibrate": True,
     "validation_fraction": 0.2,
     "random_state": 0,
     "threads": None,
@@ -630,7 +631,10 @@ def test_presets() -> None:
     assert set(PRESETS) == {"lecture", "default"}
     assert TextClassifier.from_preset("default").get_params() == DEFAULTS
     lecture = TextClassifier.from_preset("lecture").get_params()
-    assert lecture == {**DEFAULTS, "tokenizer": "lecture", "masked": False, "epochs": 3}
+    assert lecture == {
+        **DEFAULTS,
+        **{"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
+    }
     overridden = TextClassifier.from_preset("lecture", masked=True, hidden_size=5)
     assert (overridden.masked, overridden.hidden_size) == (True, 5)
     with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tidegate import initializers, model_file, ops, storage, threads
 from tidegate.batch import TokenizedTexts
+from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
 from tidegate.errors import (
     ConfigError,
@@ -49,7 +50,7 @@ __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
-    "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3},
+    "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
     "default": {},
 }
 
@@ -73,7 +74,9 @@ class TextClassifier:
 
     Beside it: ngrams, n of the longest word n-grams that a linear model reads, 0 for no such model;
     ngram_cost, see ``fit_ngrams``. Both models' logits are added with the factors that suit the
-    validation texts best.
+    validation texts best. calibrate, whether the network's logits, where they stand alone, are
+    multiplied by such a factor, too: probabilities then come true about as often as they say, and
+    no prediction changes.
 
     Its training (see ``TrainConfig``): epochs, times that every text is seen; None for 3 to 20, the
     more the fewer texts there are (see ``epochs_for``). batch_size. learning_rate, beta_2,
@@ -96,8 +99,9 @@ class TextClassifier:
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
     network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
-    linear model, and the factors of both models' logits) and training_ (the arguments above as the
-    model was trained with them, which ``save`` writes whatever was set since).
+    linear model, and the factors of both models' logits; without one, (factor, 0.0)) and training_
+    (the arguments above as the model was trained with them, which ``save`` writes whatever was set
+    since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
@@ -139,6 +143,7 @@ class TextClassifier:
         dropout: float = 0.0,
         ngrams: int = 0,
         ngram_cost: float = 1.0,
+        calibrate: bool = True,
         validation_fraction: float = 0.2,
         random_state: int = 0,
         threads: int | None = None,
@@ -176,6 +181,7 @@ class TextClassifier:
         self.dropout = dropout
         self.ngrams = ngrams
         self.ngram_cost = ngram_cost
+        self.calibrate = calibrate
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.threads = threads
@@ -348,6 +354,9 @@ class TextClassifier:
                 history.append(event)
             yield event
         self.ngrams_, self.mix_ = None, (1.0, 0.0)
+        if hashed is None and self.calibrate:
+            logits = model.predict_logits(validation_set.texts)
+            self.mix_ = (fit_factor(logits, validation_set.targets), 0.0)
         if hashed is not None:
             counted = train_rows if text_weight is None else train_rows[text_weight[train_rows] > 0]
             self.ngrams_ = fit_ngrams(
@@ -386,6 +395,8 @@ class TextClassifier:
         check_tokenizer(self.tokenizer)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
         check_positive("ngram_cost", self.ngram_cost)
+        if not isinstance(self.calibrate, bool):
+            raise ConfigError(f"calibrate={self.calibrate!r} is neither True nor False")
         if not isinstance(self.precision, str):
             raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
         ops.choose_precision(self.precision)
@@ -491,13 +502,14 @@ class TextClassifier:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
         logits = self.model_.predict_logits(self._encode(texts))
         if self.ngrams_ is None:
-            return logits
+            return logits * np.float32(self.mix_[0])
         recurrent, linear = (np.float32(factor) for factor in self.mix_)
         return logits * recurrent + self.ngrams_.scores(texts) * linear
 
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
         """[texts] the likeliest label of each text."""
-        chosen: npt.NDArray[Any] = self.classes_[self._chosen(self.predict_proba(texts))]
+        numbers = self._chosen(self.predict_proba(texts))
+        chosen: npt.NDArray[Any] = self.classes_[numbers]
         return chosen
 
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -580,6 +592,8 @@ class TextClassifier:
         """The arguments as a model file tells them, which have been checked."""
         params = self.get_params()
         del params["threads"]
+        if not self.calibrate:
+            del params["calibrate"]  # as files tell it that know of no calibration
         defaults = inspect.signature(type(self).__init__).parameters
         for name, parameter in defaults.items():
             number = isinstance(parameter.default, float) or name == "clip_norm"
@@ -607,6 +621,7 @@ class TextClassifier:
         trained = model_file.from_tensors(tensors, header, path)
         names = cls._parameter_names()
         given = {k: v for k, v in trained.training.items() if k in names}
+        given.setdefault("calibrate", False)
         if isinstance(given.get("class_weight"), list):  # JSON has no labels but str as keys
             try:
                 given["class_weight"] = dict(given["class_weight"])

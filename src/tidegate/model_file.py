@@ -32,7 +32,7 @@ class TrainedModel:
 
     classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
     ngrams: the linear model beside the recurrent one, or None. mix: what both models' logits are
-    multiplied by before they are added.
+    multiplied by before they are added; without the linear one, what calibrates the network's.
     """
 
     model: TextModel
@@ -96,6 +96,8 @@ def write(
         header["ngrams"] = {"longest": trained.ngrams.longest, "mix": list(trained.mix)}
         tensors["ngrams.weight"] = trained.ngrams.weights.astype(np.float16)
         tensors["ngrams.bias"] = trained.ngrams.bias
+    elif trained.mix[0] != 1.0:
+        header["calibration"] = trained.mix[0]
     return storage.write_tensors(Path(path), tensors, header, replace=replace)
 
 
@@ -133,6 +135,8 @@ def from_tensors(
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
+        elif "calibration" in header:
+            mix = (_read_factor(header["calibration"]), 0.0)
         if quantized:
             tensors = int8.dequantize(tensors, config.parameter_shapes())
         model = TextModel(config, tensors, header["precision"])
@@ -147,6 +151,12 @@ def from_tensors(
             f"{path} is not a usable model ({error}); train or download it again"
         ) from error
     return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
+
+
+def _read_factor(stored: object) -> float:
+    if not isinstance(stored, float) or not 0.0 < stored < math.inf:
+        raise DataError(f"calibration is {reprlib.repr(stored)}, not a positive number")
+    return stored
 
 
 def _read_ngrams(
