@@ -43,7 +43,9 @@ from tidegate.ngrams import LONGEST, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
+from tidegate.scores import accuracy
 from tidegate.text import Tokenizer, check_texts, check_tokenizer
+from tidegate.thresholds import best_threshold, check_metric
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -99,7 +101,8 @@ class TextClassifier:
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
     network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
-    linear model, and the factors of both models' logits; without one, (factor, 0.0)) and training_
+    linear model, and the factors of both models' logits; without one, (factor, 0.0)), thresholds_
+    (None until ``tune_threshold``) and training_
     (the arguments above as the model was trained with them, which ``save`` writes whatever was set
     since).
 
@@ -354,6 +357,7 @@ class TextClassifier:
                 history.append(event)
             yield event
         self.ngrams_, self.mix_ = None, (1.0, 0.0)
+        self.thresholds_: npt.NDArray[np.float64] | None = None
         if hashed is None and self.calibrate:
             logits = model.predict_logits(validation_set.texts)
             self.mix_ = (fit_factor(logits, validation_set.targets), 0.0)
@@ -507,18 +511,55 @@ class TextClassifier:
         return logits * recurrent + self.ngrams_.scores(texts) * linear
 
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
-        """[texts] the likeliest label of each text."""
-        numbers = self._chosen(self.predict_proba(texts))
-        chosen: npt.NDArray[Any] = self.classes_[numbers]
+        """[texts] the likeliest label of each text, or what ``tune_threshold`` has it be."""
+        return self.decide(self.predict_proba(texts))
+
+    def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives."""
+        chosen: npt.NDArray[Any] = self.classes_[self._chosen(probabilities)]
         return chosen
 
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """[texts] the numbers of the classes that are predicted."""
-        likeliest: npt.NDArray[np.int64] = probabilities.argmax(axis=1)
-        return likeliest
+        if self.thresholds_ is not None:
+            chosen: npt.NDArray[Any] = probabilities[:, 1] >= self.thresholds_[0]
+        else:
+            chosen = probabilities.argmax(axis=1)
+        return chosen.astype(np.int64)
+
+    def tune_threshold(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        metric: str = "f1",
+        at_least: float = 0.9,
+    ) -> npt.NDArray[np.float64]:
+        """Choose from which probability on ``predict`` says the second of two labels.
+
+        texts, labels: best some that training has not seen. metric: "f1" for the threshold with
+        the greatest F1 on them; "precision" for the lowest one with a precision of ``at_least``,
+        and so the greatest recall. Returns the threshold as [1] float64, which is kept as
+        ``thresholds_`` and saved with the model; probabilities stay what they are. ``fit`` begins
+        without one. ConfigError for a model of more than two classes, DataError for texts on
+        which no threshold serves.
+        """
+        check_metric(metric, at_least)
+        self._fitted()
+        if len(self.classes_) != 2:
+            raise ConfigError(
+                f"a threshold divides two labels, and this model has {len(self.classes_)}; it "
+                "predicts the likeliest one"
+            )
+        listed = _listed_texts(texts)
+        targets = known_targets(labels, len(listed), self.classes_)
+        probabilities = self.predict_proba(listed)
+        label = self.classes_.tolist()[1]
+        found = best_threshold(probabilities[:, 1], targets == 1, metric, at_least, label)
+        self.thresholds_ = np.array([found])
+        return np.array([found])
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Accuracy: the share of texts whose likeliest label is the given one."""
+        """Accuracy: the share of texts of which ``predict`` says the given label."""
         return self.evaluate(texts, labels).accuracy
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
@@ -531,7 +572,12 @@ class TextClassifier:
         listed = _listed_texts(texts)
         targets = known_targets(labels, len(listed), self.classes_)
         with self._own_threads():
-            return evaluate_logits(model, self._logits(listed), targets, begun)
+            logits = self._logits(listed)
+            result = evaluate_logits(model, logits, targets, begun)
+        if self.thresholds_ is None:
+            return result
+        chosen = self._chosen(model.probabilities(logits))
+        return replace(result, accuracy=accuracy(targets, chosen))
 
     def report(
         self, texts: Iterable[str], labels: Iterable[Any], *, intervals: bool = True, seed: int = 0
@@ -585,6 +631,7 @@ class TextClassifier:
             self.history_,
             self.ngrams_,
             self.mix_,
+            self.thresholds_,
         )
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
@@ -636,6 +683,7 @@ class TextClassifier:
         classifier.classes_ = trained.classes
         classifier.training_ = trained.training
         classifier.ngrams_, classifier.mix_ = trained.ngrams, trained.mix
+        classifier.thresholds_ = trained.thresholds
         classifier.history_ = trained.history
         return classifier
 
