@@ -16,12 +16,15 @@ def fit_factor(
 ) -> float:
     """The factor, between LEAST and MOST, with which the logits have the least mean loss.
 
-    logits: [n, L]; one logit is that of class 1 of two. targets: [n] class numbers. As if one text
-    more stood for 1, so that few texts decide little. It changes no order of classes. 1 divided by
-    it is the temperature. Convex; Newton's method in float64, fenced in. Source: Guo et al. 2017.
+    logits: [n, L]; one logit is that of class 1 of two. targets: [n] class numbers, or [n, L] of 0
+    and 1. As if one text more stood for 1, so that few texts decide little. It changes no order of
+    classes. 1 divided by it is the temperature. Convex; Newton's method in float64, fenced in.
+    Source: Guo et al. 2017.
     """
     if not len(targets):
         return 1.0
+    if targets.ndim == 2:  # each label is a question of its own
+        logits, targets = logits.reshape(-1, 1), targets.ravel()
     scores = logits.astype(np.float64)
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)

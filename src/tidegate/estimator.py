@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ from tidegate.errors import (
 from tidegate.labels import (
     check_class_weight,
     class_weights,
-    encode_labels,
-    known_targets,
     plain,
     text_weights,
     training_weights,
@@ -44,6 +43,7 @@ from tidegate.noise import Dropout
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
+from tidegate.targets import encode_targets, targets_of
 from tidegate.text import Tokenizer, check_texts, check_tokenizer
 from tidegate.thresholds import best_threshold, check_metric
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
@@ -99,10 +99,10 @@ class TextClassifier:
     precision, of the recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
     ``ops.choose_precision``); a model keeps the one that it was trained with.
 
-    After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
-    network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
-    linear model, and the factors of both models' logits; without one, (factor, 0.0)), thresholds_
-    (None until ``tune_threshold``) and training_
+    After ``fit`` or ``load``: classes_ (sorted labels; of an array of 0 and 1 its columns'
+    numbers), history_ (a list of EpochResult, of the network alone; seconds are not stored in model
+    files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the factors of both models'
+    logits; without one, (factor, 0.0)), thresholds_ (None until ``tune_threshold``) and training_
     (the arguments above as the model was trained with them, which ``save`` writes whatever was set
     since).
 
@@ -218,13 +218,13 @@ class TextClassifier:
         return self
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks: a classifier of one label each, whose input is texts."""
+        """What scikit-learn asks: a classifier of one label or several, whose input is texts."""
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(
             estimator_type=self._estimator_type,
             target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
+            classifier_tags=ClassifierTags(multi_label=True),
             input_tags=InputTags(string=True, two_d_array=False),
         )
 
@@ -269,8 +269,10 @@ class TextClassifier:
         labels: Iterable[Any],
         sample_weight: Iterable[float] | None = None,
     ) -> TextClassifier:
-        """Train on texts (str) and one label each (str, int, bool or float).
+        """Train on texts (str) and labels (str, int, bool or float).
 
+        labels: one for each text; or any number of them for each text, as lists, tuples or sets, or
+        as an array of 0 and 1 [texts, labels]. Each label then is a question of its own.
         sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
         class_weight. Validation and scores count every text once, and so does the linear model,
         which leaves out texts of weight 0.
@@ -317,12 +319,20 @@ class TextClassifier:
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
-        classes, targets = encode_labels(labels, len(listed))
+        classes, targets = encode_targets(labels, len(listed))
+        many = targets.ndim == 2
+        if many and self.class_weight is not None:
+            raise ConfigError(
+                f"class_weight={self.class_weight!r} is for one label a text, and these have "
+                "several; leave it out, or give sample_weight"
+            )
         text_weight = text_weights(sample_weight, len(listed))
         tokenizer = Tokenizer.fit(listed, self.vocabulary_size, check_tokenizer(self.tokenizer))
         # A small corpus has fewer words than there are ids.
         config = replace(
-            self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
+            self._model_config(classes=len(classes)),
+            targets="many" if many else "one",
+            vocabulary_size=tokenizer.vocabulary.size,
         )
         encoded = tokenizer.encode_all(listed, self.max_length)
         bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
@@ -497,7 +507,11 @@ class TextClassifier:
         return self.tokenizer_.encode_all(texts, self.model_.config.max_length)
 
     def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
-        """[texts, classes] float64 probabilities, columns in the order of ``classes_``."""
+        """[texts, classes] float64 probabilities, columns in the order of ``classes_``.
+
+        Where a text may have several labels, each column is a probability of its own; else rows
+        add up to 1.
+        """
         model = self._fitted()
         with self._own_threads():
             return model.probabilities(self._logits(_listed_texts(texts)))
@@ -510,19 +524,43 @@ class TextClassifier:
         recurrent, linear = (np.float32(factor) for factor in self.mix_)
         return logits * recurrent + self.ngrams_.scores(texts) * linear
 
+    @property
+    def _many(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.model_.config.targets == "many"
+
     def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
-        """[texts] the likeliest label of each text, or what ``tune_threshold`` has it be."""
+        """[texts] the likeliest label of each text, or what ``tune_threshold`` has it be.
+
+        Where a text may have several labels, [texts, labels] of 0 and 1, as scikit-learn has it: 1
+        where a label's probability is above 0.5, or the label's threshold or more. The columns are
+        in the order of ``classes_``; ``predict_labels`` names them.
+        """
         return self.decide(self.predict_proba(texts))
 
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives."""
-        chosen: npt.NDArray[Any] = self.classes_[self._chosen(probabilities)]
+        numbers = self._chosen(probabilities)
+        chosen: npt.NDArray[Any] = numbers if self._many else self.classes_[numbers]
         return chosen
 
+    def predict_labels(self, texts: Iterable[str]) -> list[tuple[Any, ...]]:
+        """What ``predict`` says of each text, as a tuple of its labels: one, or any number."""
+        predicted = self.predict(texts).tolist()
+        if not self._many:
+            return [(label,) for label in predicted]
+        labels = self.classes_.tolist()
+        return [tuple(compress(labels, row)) for row in predicted]
+
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """[texts] the numbers of the classes that are predicted."""
+        """[texts] the numbers of the classes that are predicted, or [texts, labels] of 0 and 1."""
         if self.thresholds_ is not None:
-            chosen: npt.NDArray[Any] = probabilities[:, 1] >= self.thresholds_[0]
+            parts = probabilities if self._many else probabilities[:, 1]
+            chosen: npt.NDArray[Any] = parts >= (
+                self.thresholds_ if self._many else self.thresholds_[0]
+            )
+        elif self._many:
+            chosen = probabilities > 0.5
         else:
             chosen = probabilities.argmax(axis=1)
         return chosen.astype(np.int64)
@@ -536,30 +574,40 @@ class TextClassifier:
     ) -> npt.NDArray[np.float64]:
         """Choose from which probability on ``predict`` says the second of two labels.
 
-        texts, labels: best some that training has not seen. metric: "f1" for the threshold with
-        the greatest F1 on them; "precision" for the lowest one with a precision of ``at_least``,
-        and so the greatest recall. Returns the threshold as [1] float64, which is kept as
-        ``thresholds_`` and saved with the model; probabilities stay what they are. ``fit`` begins
-        without one. ConfigError for a model of more than two classes, DataError for texts on
-        which no threshold serves.
+        Where a text may have several labels, each one gets a threshold of its own. texts, labels:
+        best some that training has not seen. metric: "f1" for the threshold with the greatest F1 on
+        them; "precision" for the lowest one with a precision of ``at_least``, and so the greatest
+        recall. Returns the thresholds as [1] or [labels] float64, which are kept as ``thresholds_``
+        and saved with the model; probabilities stay what they are. ``fit`` begins without.
+        ConfigError for a model of one label of more than two, DataError for texts on which no
+        threshold serves.
         """
         check_metric(metric, at_least)
         self._fitted()
-        if len(self.classes_) != 2:
+        if len(self.classes_) != 2 and not self._many:
             raise ConfigError(
                 f"a threshold divides two labels, and this model has {len(self.classes_)}; it "
                 "predicts the likeliest one"
             )
         listed = _listed_texts(texts)
-        targets = known_targets(labels, len(listed), self.classes_)
+        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
         probabilities = self.predict_proba(listed)
-        label = self.classes_.tolist()[1]
-        found = best_threshold(probabilities[:, 1], targets == 1, metric, at_least, label)
-        self.thresholds_ = np.array([found])
-        return np.array([found])
+        wanted = range(len(self.classes_)) if self._many else (1,)
+        found = [
+            best_threshold(
+                probabilities[:, k],
+                targets[:, k] == 1 if self._many else targets == 1,
+                metric,
+                at_least,
+                self.classes_.tolist()[k],
+            )
+            for k in wanted
+        ]
+        self.thresholds_ = np.array(found)
+        return np.array(found)
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Accuracy: the share of texts of which ``predict`` says the given label."""
+        """Accuracy: the share of texts of which ``predict`` says the given label, or labels."""
         return self.evaluate(texts, labels).accuracy
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
@@ -570,11 +618,11 @@ class TextClassifier:
         model = self._fitted()
         begun = time.perf_counter()
         listed = _listed_texts(texts)
-        targets = known_targets(labels, len(listed), self.classes_)
+        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
         with self._own_threads():
             logits = self._logits(listed)
             result = evaluate_logits(model, logits, targets, begun)
-        if self.thresholds_ is None:
+        if self.thresholds_ is None and not self._many:
             return result
         chosen = self._chosen(model.probabilities(logits))
         return replace(result, accuracy=accuracy(targets, chosen))
@@ -592,7 +640,7 @@ class TextClassifier:
         begun = time.perf_counter()
         self._fitted()
         listed = _listed_texts(texts)
-        targets = known_targets(labels, len(listed), self.classes_)
+        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
         probabilities = self.predict_proba(listed)
         chosen, seconds = self._chosen(probabilities), time.perf_counter() - begun
         found = measure(

@@ -33,8 +33,8 @@ class TrainedModel:
     classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
     ngrams: the linear model beside the recurrent one, or None. mix: what both models' logits are
     multiplied by before they are added; without the linear one, what calibrates the network's.
-    thresholds: from which probability on the second of two classes is predicted, [1] float64; None
-    where the likeliest is.
+    thresholds: from which probability on the second of two classes is predicted, [1] float64, or
+    each of several labels, [labels]; None where the likeliest is, or what is likely.
     """
 
     model: TextModel
@@ -168,7 +168,7 @@ def _read_factor(stored: object) -> float:
 
 
 def _read_thresholds(stored: object, config: ModelConfig) -> npt.NDArray[np.float64]:
-    wanted = config.logits if config.classes == 2 else 0
+    wanted = config.logits if config.classes == 2 or config.targets == "many" else 0
     if not isinstance(stored, list) or len(stored) != wanted:
         raise DataError(f"thresholds is {reprlib.repr(stored)}, not a list of {wanted} numbers")
     if not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in stored):
