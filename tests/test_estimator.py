@@ -411,7 +411,11 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
     "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
     "one class": (["a", "b"], ["x", "x"], "every label is 'x'; a classifier needs texts of at"),
     "None": (["a", "b"], [None, 1], "label 0 is None; labels are str, int, bool or float"),
-    "a list": (["a", "b"], [1, [2]], "label 0 is 1 and others are lists; give a list of labels for each"),
+    "a list": (
+        ["a", "b"],
+        [1, [2]],
+        "label 0 is 1 and others are lists; give a list of labels for each",
+    ),
     "NaN": (
         ["a", "b"],
         [1.0, float("nan")],
