@@ -109,7 +109,8 @@ def test_an_overtrained_model_grows_less_sure_and_better(
     assert after.loss < 0.8 * before.loss
     assert after.calibration_error < 0.8 * before.calibration_error
     assert after.brier_score < before.brier_score
-    assert (after.accuracy, after.auc) == (before.accuracy, pytest.approx(before.auc, abs=1e-3))
+    assert after.accuracy == before.accuracy
+    assert after.auc == pytest.approx(before.auc, abs=1e-3)
     assert after.confusion == before.confusion
 
 
@@ -123,7 +124,8 @@ def test_it_multiplies_the_logits_by_the_factor_of_the_validation_texts(
     targets = np.array([labels[i] == "pos" for i in held], np.int32)
     probabilities = plain.predict_proba([texts[i] for i in held])
     logits = np.log(probabilities[:, 1:] / probabilities[:, :1])
-    assert calibrated.mix_ == (pytest.approx(fit_factor(logits, targets), rel=1e-4), 0.0)
+    assert calibrated.mix_[0] == pytest.approx(fit_factor(logits, targets), rel=1e-4)
+    assert calibrated.mix_[1] == 0.0
     found = calibrated.predict_proba(texts[:9])
     odds = np.log(found[:, 1] / found[:, 0])
     before = plain.predict_proba(texts[:9])
@@ -131,7 +133,15 @@ def test_it_multiplies_the_logits_by_the_factor_of_the_validation_texts(
         odds, calibrated.mix_[0] * np.log(before[:, 1] / before[:, 0]), rtol=1e-5
     )
     assert plain.predict(texts).tolist() == calibrated.predict(texts).tolist()
-    # What is told of the epochs is the network's own.
+    # What is told of the epochs is the network's own; of the end, what is predicted.
+    held_texts, held_labels = [texts[i] for i in held], [labels[i] for i in held]
+    for classifier in (plain, calibrated):
+        measured = classifier.evaluate(held_texts, held_labels)
+        assert classifier.validation_ is not None
+        assert classifier.validation_.loss == measured.loss
+        assert classifier.validation_.accuracy == measured.accuracy
+    assert plain.validation_ is not None
+    assert plain.validation_.loss == plain.history_[-1].val_loss
     assert [e.val_loss for e in plain.history_] == [e.val_loss for e in calibrated.history_]
 
 

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from tidegate import TextClassifier, __version__, data, storage
 from tidegate.cli import main, measures, progress, terminal
 from tidegate.data import lines
+from tidegate.data.compressed import Checked
 from tidegate.errors import DataError
 from tidegate.training import StepResult
 
@@ -202,12 +203,14 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     assert printed[0] == "data: reviews.csv (" + printed[0].split(" (", 1)[1]
     assert "text column 'text'" in printed[0]
     assert printed[1] == "48 training and 12 validation texts"
-    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[2:4]]
+    assert printed[2] == "labels: 30 neg, 30 pos"
+    assert printed[3].startswith("words: half of the texts have up to ")
+    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[4:6]]
     model = (folder / "new.safetensors").read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
-    assert printed[4] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
-    assert printed[5] == 'tidegate predict new.safetensors "..."'
-    assert len(printed) == 6
+    assert printed[6] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
+    assert printed[7] == 'tidegate predict new.safetensors "..."'
+    assert len(printed) == 8
     assert set(snapshot(folder)) == {
         *("model.safetensors", "reviews.csv", "new.safetensors", "report.json")
     }
@@ -416,8 +419,8 @@ def train_here(*arguments: str) -> list[str]:
         (["predict", "model.safetensors", "--input", "empty.txt"], ["empty.txt", "empty"]),
         (["predict", "model.safetensors", "--input", "latin.txt"], ["latin.txt", "line 2", "0xe9"]),
         (
-            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.parquet"],
-            ["'o.parquet'", ".jsonl"],
+            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.xlsx"],
+            ["'o.xlsx'", ".jsonl"],
         ),
         (
             ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "reviews.csv"],
@@ -1008,7 +1011,8 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(folder: Path) -> None:
     assert "epoch 2/2" in text
     assert re.search(r"loss \d\.\d{4}  accuracy \d\.\d{4} +[\d,]+ texts/s +\d+:\d\d left", text)
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # cursor shown, not hidden
-    assert [line[:9] for line in printed.splitlines()[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    epochs = [line[:9] for line in printed.splitlines() if line.startswith("epoch")]
+    assert epochs == ["epoch 1/2", "epoch 2/2"]
     assert "\x1b" not in printed
 
 
@@ -1149,7 +1153,7 @@ def test_lines_that_can_not_be_read() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(DataError, match=r"the pipe can't be read: Input/output error; give "):
-        next(lines.text_blocks(Broken([]), "the pipe"))
+        next(lines.text_blocks(Checked(Broken([]), "the pipe", None), "the pipe"))
     stream = Pieces([b"\xef\xbb\xbfone\ntwo\nth", b"r\xe9e\n"])
     with pytest.raises(DataError, match=r"^the pipe, line 3: byte 4 is not UTF-8 \(0xe9\); "):
         list(lines.text_blocks(stream, "the pipe"))

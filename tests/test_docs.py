@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
-from tidegate import TextClassifier, storage
+from tidegate import TextClassifier, data, storage
+from tidegate.data import columns, encodings, formats, readers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -153,3 +159,71 @@ def test_the_layers_drawn_are_those_of_the_import_contract() -> None:
     drawn = [set(line.split("  ")[2].split(" · ")) for line in drawing.splitlines()]
     # The compiled module is none of Python's.
     assert [names - {"_kernels (C++)"} for names in drawn] == layers
+
+
+# --- docs/data.md --------------------------------------------------------------------------------
+
+DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def test_the_formats_and_names_are_those_that_are_read() -> None:
+    table = DATA.split("| --- | --- | --- | --- |\n")[1].split("\n\n")[0]
+    suffixes = re.findall(r"`(\.\w+)`", "".join(row.split("|")[1] for row in table.splitlines()))
+    assert suffixes == list(formats.SUFFIXES)
+    names = [block.split() for block in re.findall(r"(?:^    .*\n)+", DATA, flags=re.MULTILINE)]
+    assert names == [list(columns.TEXT_NAMES), list(columns.LABEL_NAMES)]
+    assert f"more than {encodings.LONGEST_LINE:,} characters" in DATA
+    assert DATA.count(f"{readers.BLOCK_ROWS:,} rows") == 2
+
+
+def test_the_data_report_has_the_documented_keys() -> None:
+    texts = data.LabeledTexts(["a", "b"], ["x", "y"])
+    found = data.survey(texts, [1, 1], 5, training=[0], held_out={}).to_json()
+    table = DATA.split("| key of `data` | what it counts |\n| --- | --- |\n")[1].split("\n\n")[0]
+    first = "".join(row.split("|")[1] for row in table.splitlines())
+    assert re.findall(r"`(\w+)`", first) == list(found)
+    documented = re.search(r"^\| `tokens` \|(.*)$", DATA, flags=re.MULTILINE)
+    assert documented is not None
+    assert re.findall(r"`(\w+)`", documented[1]) == list(found["tokens"])
+
+
+def test_the_commands_on_data_run(tmp_path: Path) -> None:
+    pairs = (("what a lovely film", "good"), ("the plot is a dull mess", "bad"))
+    rows = [(f"{text} {i}", label) for i in range(20) for text, label in pairs]
+    csv = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    (tmp_path / "reviews.csv.gz").write_bytes(gzip.compress(csv.encode()))
+    lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    (tmp_path / "reviews.jsonl").write_bytes(lines.encode())
+    (tmp_path / "old.csv").write_bytes("text\nun café\n".encode("cp1252"))
+    pq.write_table(pa.table({"text": ["a lovely film"]}), tmp_path / "new.parquet")
+    (tmp_path / "reviews.jsonl.zst").write_bytes(
+        zstandard.ZstdCompressor().compress(lines.encode())
+    )
+    for i, (text, label) in enumerate(rows):
+        for part in ("train", "test"):
+            file = tmp_path / "aclImdb" / part / label / f"{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", DATA, flags=re.MULTILINE | re.DOTALL)
+    for line in block.strip().splitlines():
+        # zstdcat is the system's, and may not be there: tidegate unpacks what cat gives, too.
+        command = line.replace("zstdcat", "cat")
+        command = command.replace("tidegate ", f"{shlex.quote(sys.executable)} -m tidegate ")
+        if " train " in command:
+            command += " --force --epochs 1 --hidden-size 4"
+        done = subprocess.run(  # noqa: S602
+            command,
+            shell=True,  # our own file, and a pipe is one of the commands
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), line
+        if "aclImdb" in line:
+            assert "32 training, 8 validation and 40 test texts" in done.stdout
+            assert "test accuracy" in done.stdout
+    assert pq.read_table(tmp_path / "judged.parquet").column_names == [
+        *("text", "label", "probability"),
+    ]
+    assert "un café," in (tmp_path / "judged.csv").read_text(encoding="utf-8")

@@ -568,6 +568,7 @@ DEFAULTS: dict[str, Any] = {
     "embedding_size": 128,
     "hidden_size": 128,
     "max_length": 200,
+    "keep": "end",
     "masked": True,
     "layers": 1,
     "bidirectional": False,
@@ -1120,7 +1121,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
         TextClassifier.load(saved)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ops.PRECISIONS)
 def test_info_tells_a_quantised_model_s_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
@@ -1256,3 +1257,40 @@ def test_random_numbers_come_from_the_seed_alone(fitted: TextClassifier) -> None
     make(epochs=1).fit(TEXTS, LABELS)
     assert list(draws()) == before
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index]  # noqa: NPY002
+
+
+# --- validation texts of one's own
+
+
+def test_separate_validation_texts_are_measured_and_change_nothing_else() -> None:
+    texts, labels = ["a b c", "d e f", "a c", "d f"] * 6, ["x", "y", "x", "y"] * 6
+    others = ["a b", "e f", "d e", "c a"], ["x", "y", "x", "x"]
+
+    def small(fraction: float) -> TextClassifier:
+        return TextClassifier(
+            hidden_size=4,
+            embedding_size=3,
+            batch_size=5,
+            epochs=3,
+            calibrate=False,
+            validation_fraction=fraction,
+        )
+
+    alone = small(0.0).fit(texts, labels)
+    watched = small(0.0).fit(texts, labels, validation=others)
+    fraction = small(0.2).fit(texts, labels, validation=others)  # it counts no more
+    for classifier in (watched, fraction):
+        for name, weights in alone.model_.parameters.items():
+            assert weights.tobytes() == classifier.model_.parameters[name].tobytes()
+    assert [epoch.val_loss for epoch in alone.history_] == [None] * 3
+    measured = watched.evaluate(*others)
+    assert watched.history_[-1].val_loss == measured.loss
+    assert watched.history_[-1].val_accuracy == measured.accuracy
+
+
+def test_validation_labels_have_to_be_trained_on() -> None:
+    classifier = TextClassifier(hidden_size=4, embedding_size=3, epochs=1)
+    with pytest.raises(DataError, match=r"label 'z' is not one of the model's: x, y"):
+        classifier.fit(["a", "b"], ["x", "y"], validation=(["a"], ["z"]))
+    with pytest.raises(DataError, match=r"2 texts have 1 labels"):
+        classifier.fit(["a", "b"], ["x", "y"], validation=(["a", "b"], ["x"]))

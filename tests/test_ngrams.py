@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate import TextClassifier, ops, storage
+from tidegate import TextClassifier, cli, ops, storage
 from tidegate.errors import ConfigError, ModelFileError, ShapeError
 from tidegate.ngrams import (
     EVEN_MIX,
@@ -287,3 +288,53 @@ def test_damaged_files_are_no_models(tmp_path: Path, name: str) -> None:
     storage.write_tensors(path, tensors, header)
     with pytest.raises(ModelFileError, match="is not a usable model"):
         TextClassifier.load(path)
+
+
+# --- the command line
+
+
+def test_the_command_line_says_what_both_models_do_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, model, report = (tmp_path / name for name in ("t.csv", "m.safetensors", "r.json"))
+    rows = [f"{text},{label}" for text, label in zip(LABELLED, LABELS, strict=True)]
+    table.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    options = ["--ngrams", "2", "--hidden-size", "4", "--embedding-size", "4", "--epochs", "2"]
+    settings = ["layers=2", "bidirectional=true", "pooling=max+mean", 'class_weight={"bad": 2}']
+    for setting in settings:
+        options += ["--set", setting]
+    assert cli.main(["train", str(table), "-o", str(model), "--report", str(report), *options]) == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("with n-grams")]
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert f"val_accuracy {told['validation']['accuracy']:.4f}" in line
+    assert f"val_loss {told['validation']['loss']:.4f}" in line
+    classifier = TextClassifier.load(model)
+    assert told["mix"] == list(classifier.mix_)
+    config = classifier.model_.config
+    assert (config.layers, config.bidirectional, config.pooling) == (2, True, "max+mean")
+    assert classifier.class_weight == {"bad": 2}
+    assert cli.main(["info", str(model)]) == 0
+    assert "2 layers, both directions, 4 units" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("layers", "'layers' is not NAME=VALUE, such as layers=2"),
+        ("2=3", "'2=3' is not NAME=VALUE"),
+        ("layer=2", "parameter='layer' is not one of"),
+        ("layers=[1]", "layers=[1] is not a whole number"),
+        ("pooling=most", "pooling='most' is not one of last, max, mean, attention"),
+        ("dropout=" + "[" * 100_000, "dropout: output="),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_line(
+    tmp_path: Path, setting: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m"
+    assert cli.main(["train", "t.csv", "-o", str(model), "--set", setting]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert len(error) < 1500

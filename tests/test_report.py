@@ -241,8 +241,9 @@ def test_the_report_is_json() -> None:
 def test_one_class_alone_has_no_auc() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
     report = measure(probabilities, np.array([0, 0]), np.array([0, 1]), ["a", "b"])
-    assert report.auc is report.auc_interval is report.classes[1].auc is None
-    assert (report.accuracy, report.f1_macro) == (0.5, pytest.approx(1 / 3))
+    assert (report.auc, report.auc_interval, report.classes[1].auc) == (None, None, None)
+    assert report.accuracy == 0.5
+    assert report.f1_macro == pytest.approx(1 / 3)
     json.dumps(report.to_json(), allow_nan=False)
 
 
@@ -261,7 +262,7 @@ ZEROS = np.zeros(2, np.int32)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arrays", "message"),
     [
         ((GOOD[:0], ZEROS[:0], ZEROS[:0]), "no texts to evaluate on"),
         (
@@ -277,9 +278,10 @@ ZEROS = np.zeros(2, np.int32)
         ((GOOD, np.full((2, 2), 2), GOOD.astype(int)), r"targets runs from 2 to 2"),
     ],
 )
-def test_what_does_not_fit_is_refused(given: Any, message: str) -> None:
+def test_what_does_not_fit_is_refused(arrays: tuple[Any, Any, Any], message: str) -> None:
+    probabilities, targets, predicted = arrays
     with pytest.raises(TidegateError, match=message) as caught:
-        measure(*given, ["a", "b"])
+        measure(probabilities, targets, predicted, ["a", "b"])
     assert "\n" not in str(caught.value)
 
 

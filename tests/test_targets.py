@@ -103,7 +103,7 @@ def test_any_number_of_labels(given: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32, np.bool_])
 def test_an_array_of_0_and_1(dtype: type) -> None:
-    given = np.array([[1, 0, 0], [1, 0, 1]], dtype).T  # not contiguous
+    given: Any = np.array([[1, 0, 0], [1, 0, 1]], dtype).T  # not contiguous
     classes, targets = encode_targets(given, 3)
     assert classes.tolist() == [0, 1]
     assert targets.tolist() == given.tolist()
@@ -113,16 +113,16 @@ def test_an_array_of_0_and_1(dtype: type) -> None:
 def test_one_label_each_is_what_it_was() -> None:
     classes, targets = encode_targets(["b", "a", "b"], 3)
     assert (classes.tolist(), targets.tolist()) == (["a", "b"], [1, 0, 1])
-    assert targets_of(["b"], 1, classes, many=False).tolist() == [1]
+    assert targets_of(classes, ["b"], 1, many=False).tolist() == [1]
 
 
 def test_labels_of_numbers_keep_their_type() -> None:
     classes, targets = encode_targets([[3, 10], [10], []], 3)
     assert classes.tolist() == [3, 10]
     assert targets.tolist() == [[1, 1], [0, 1], [0, 0]]
-    assert targets_of([[10], []], 2, classes, many=True).tolist() == [[0, 1], [0, 0]]
+    assert targets_of(classes, [[10], []], 2, many=True).tolist() == [[0, 1], [0, 0]]
     table = np.array([[0, 1], [0, 0]])
-    assert targets_of(table, 2, classes, many=True).tolist() == [[0, 1], [0, 0]]
+    assert targets_of(classes, table, 2, many=True).tolist() == [[0, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_labels_that_are_refused(labels: Any, message: str) -> None:
 )
 def test_labels_of_another_model_are_refused(labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        targets_of(labels, 2, np.array(["a", "b"]), many=True)
+        targets_of(np.array(["a", "b"]), labels, 2, many=True)
     with pytest.raises(DataError, match=r"label 0 is \['a'\]; labels are str"):
-        targets_of([["a"]], 1, np.array(["a", "b"]), many=False)
+        targets_of(np.array(["a", "b"]), [["a"]], 1, many=False)
 
 
 @given(st.lists(st.sets(st.text(max_size=3)), min_size=1, max_size=20))
@@ -183,7 +183,7 @@ def test_labels_come_back(rows: list[set[str]]) -> None:
         return
     back = [set(classes[row == 1].tolist()) for row in targets]
     assert back == rows
-    assert targets_of(rows, len(rows), classes, many=True).tolist() == targets.tolist()
+    assert targets_of(classes, rows, len(rows), many=True).tolist() == targets.tolist()
 
 
 # --- the loss

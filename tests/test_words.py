@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidegate import _kernels, ops, text
-from tidegate.errors import DataError
+from tidegate.errors import ConfigError, DataError
 from tidegate.text import (
     FIRST_WORD_ID,
+    KEEPS,
     START_ID,
+    START_MARK,
     UNKNOWN_ID,
     Tokenizer,
     Vocabulary,
@@ -356,3 +358,43 @@ def test_the_module_refuses_what_is_no_text() -> None:
     assert counts.most_frequent(1) == ["b"]
     counts.add(["a a"])  # one may go on
     assert counts.most_frequent(5) == ["a", "b"]
+
+
+# --- what is kept of a long text
+
+
+def cut(row: list[int], keep: str, most: int) -> list[int]:
+    if len(row) <= most:
+        return row
+    head = {"end": 0, "start": most, "both": most // 4}[keep]
+    return row[:head] + row[len(row) - (most - head) :]
+
+
+@every_kind
+@given(
+    texts=st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é"]), max_size=30)),
+    keep=st.sampled_from(KEEPS),
+    most=st.integers(1, 20),
+)
+def test_what_is_kept_of_a_long_text(
+    kind: TokenizerKind, texts: list[list[str]], keep: str, most: int
+) -> None:
+    joined = [" ".join(words) for words in texts]
+    vocabulary = Vocabulary(("a", "b", "é"))
+    tokenizer = Tokenizer(kind, vocabulary, keep)
+    encoded = tokenizer.encode_all(joined, most)
+    whole = plain_ids(joined, vocabulary, 10**9, kind)
+    assert [encoded.row(i).tolist() for i in range(len(texts))] == [
+        cut(row, keep, most) for row in whole
+    ]
+    for row, words in zip(whole, joined, strict=True):
+        strings = tokenizer.token_strings(words, most)
+        assert len(strings) == min(most, len(row))
+        shown = [START_ID if s == START_MARK else vocabulary.id_of(s) for s in strings]
+        assert shown == cut(row, keep, most)
+
+
+def test_another_keep_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"keep='middle' is not one of end, start, both"):
+        Tokenizer("words", Vocabulary(("a",)), "middle")
+    assert pickle.loads(pickle.dumps(Tokenizer("words", Vocabulary(("a",)), "both"))).keep == "both"  # noqa: S301

@@ -38,13 +38,13 @@ from tidegate.labels import (
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
-from tidegate.ngrams import LONGEST, bits_for, fit_mix, fit_ngrams, hash_texts
+from tidegate.ngrams import LONGEST, NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
 from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Tokenizer, check_texts, check_tokenizer
+from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
 from tidegate.thresholds import best_threshold, check_metric
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
@@ -67,7 +67,8 @@ class TextClassifier:
 
     Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
     vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
-    text, its last ones. masked, whether padding is left out (the lecture reads it).
+    text; keep, which ones of a longer text, see ``Tokenizer``. masked, whether padding is left out
+    (the lecture reads it).
 
     Its network (see ``ModelConfig``): cell, "gru", "lstm" or "rnn". reset, where a GRU's reset gate
     acts, "after" the recurrent product as in Keras and PyTorch, or "before" it as in the lecture's
@@ -96,15 +97,16 @@ class TextClassifier:
     number of the process, which TIDEGATE_THREADS or ``ops.set_threads`` says and else is one for
     each core. All classifiers of a process share one pool: its number is changed while this one
     computes, and put back when no classifier with a number of its own computes any more.
-    precision, of the recurrent layers' matrix products, "auto", "float32" or "bfloat16" (see
-    ``ops.choose_precision``); a model keeps the one that it was trained with.
+    precision, of the recurrent layers' matrix products, "auto", "float32", "bf16x3" or "bfloat16"
+    (see ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels; of an array of 0 and 1 its columns'
     numbers), history_ (a list of EpochResult, of the network alone; seconds are not stored in model
     files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the factors of both models'
-    logits; without one, (factor, 0.0)), thresholds_ (None until ``tune_threshold``) and training_
-    (the arguments above as the model was trained with them, which ``save`` writes whatever was set
-    since).
+    logits; without one, (factor, 0.0)), thresholds_ (None until ``tune_threshold``), after ``fit``
+    alone validation_ (the Evaluation of the final model on the validation texts, None without any),
+    and training_ (the arguments above as the model was trained with them, which ``save`` writes
+    whatever was set since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
@@ -121,6 +123,7 @@ class TextClassifier:
         embedding_size: int = 128,
         hidden_size: int = 128,
         max_length: int = 200,
+        keep: str = "end",
         masked: bool = True,
         layers: int = 1,
         bidirectional: bool = False,
@@ -159,6 +162,7 @@ class TextClassifier:
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.max_length = max_length
+        self.keep = keep
         self.masked = masked
         self.layers = layers
         self.bidirectional = bidirectional
@@ -268,6 +272,8 @@ class TextClassifier:
         texts: Iterable[str],
         labels: Iterable[Any],
         sample_weight: Iterable[float] | None = None,
+        *,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     ) -> TextClassifier:
         """Train on texts (str) and labels (str, int, bool or float).
 
@@ -275,9 +281,12 @@ class TextClassifier:
         as an array of 0 and 1 [texts, labels]. Each label then is a question of its own.
         sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
         class_weight. Validation and scores count every text once, and so does the linear model,
-        which leaves out texts of weight 0.
+        which leaves out texts of weight 0. validation: texts and labels to validate each epoch on,
+        in place of a share of the others, which then all train. DataError for a label that is none
+        of theirs.
         """
-        for _ in self.fit_steps(texts, labels, sample_weight=sample_weight):
+        given: dict[str, Any] = {"sample_weight": sample_weight, "validation": validation}
+        for _ in self.fit_steps(texts, labels, **given):
             pass
         return self
 
@@ -289,6 +298,7 @@ class TextClassifier:
         sample_weight: Iterable[float] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     ) -> Iterator[StepResult | EpochResult]:
         """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
 
@@ -297,7 +307,7 @@ class TextClassifier:
         checkpoint would be too large a file.
         """
         self.check()
-        events = self._fit_events(texts, labels, sample_weight, checkpoint, resume)
+        events = self._fit_events(texts, labels, sample_weight, checkpoint, resume, validation)
         try:
             while True:
                 with self._own_threads():
@@ -316,6 +326,7 @@ class TextClassifier:
         sample_weight: Iterable[float] | None,
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
@@ -327,26 +338,46 @@ class TextClassifier:
                 "several; leave it out, or give sample_weight"
             )
         text_weight = text_weights(sample_weight, len(listed))
-        tokenizer = Tokenizer.fit(listed, self.vocabulary_size, check_tokenizer(self.tokenizer))
+        tokenizer = Tokenizer.fit(
+            listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
+        )
         # A small corpus has fewer words than there are ids.
         config = replace(
             self._model_config(classes=len(classes)),
             targets="many" if many else "one",
             vocabulary_size=tokenizer.vocabulary.size,
         )
-        encoded = tokenizer.encode_all(listed, self.max_length)
-        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
-        hashed = hash_texts(listed, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
         train_rows, validation_rows = self.split(len(listed))
         train_config = self._train_config(epochs=self.epochs_for(len(listed)))
+        if validation is not None:
+            train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
+            held_texts = _listed_texts(validation[0])
+            held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
+        else:
+            held_texts = [listed[row] for row in validation_rows.tolist()]
+            held_targets = targets[validation_rows]
         weights = training_weights(
             class_weights(self.class_weight, classes, targets[train_rows]),
             None if text_weight is None else text_weight[train_rows],
             targets[train_rows],
         )
-        train_set = LabeledSet(encoded.select(train_rows), targets[train_rows], weights)
-        validation_set = LabeledSet(encoded.select(validation_rows), targets[validation_rows])
-        del encoded, listed
+        train_set = LabeledSet(
+            tokenizer.encode_all(listed, self.max_length).select(train_rows),
+            targets[train_rows],
+            weights,
+        )
+        held_set = LabeledSet(tokenizer.encode_all(held_texts, self.max_length), held_targets)
+        if self.patience is not None and not len(held_set):
+            raise ConfigError(
+                f"patience={self.patience} waits for a better validation, and there are no texts "
+                "to validate on; set validation_fraction to 0.1, say"
+            )
+        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
+        hashed, held_hashed = (
+            hash_texts(some, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
+            for some in (listed, held_texts)
+        )
+        del listed, held_texts
         precision = ops.choose_precision(self.precision)
         model_file.check_model_size(
             config, training, precision, classes, tokenizer, train_config.epochs
@@ -358,7 +389,7 @@ class TextClassifier:
         for event in train_steps(
             model,
             train_set,
-            validation_set,
+            held_set,
             train_config,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
@@ -366,12 +397,15 @@ class TextClassifier:
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
-        self.ngrams_, self.mix_ = None, (1.0, 0.0)
+        begun = time.perf_counter()
+        logits, scores = model.predict_logits(held_set.texts), None
+        spent = time.perf_counter() - begun
+        self.ngrams_: NgramModel | None = None
+        self.mix_ = (1.0, 0.0)
         self.thresholds_: npt.NDArray[np.float64] | None = None
         if hashed is None and self.calibrate:
-            logits = model.predict_logits(validation_set.texts)
-            self.mix_ = (fit_factor(logits, validation_set.targets), 0.0)
-        if hashed is not None:
+            self.mix_ = (fit_factor(logits, held_targets), 0.0)
+        if hashed is not None and held_hashed is not None:
             counted = train_rows if text_weight is None else train_rows[text_weight[train_rows] > 0]
             self.ngrams_ = fit_ngrams(
                 hashed.select(counted),
@@ -383,10 +417,13 @@ class TextClassifier:
                 cost=float(self.ngram_cost),
                 seed=train_config.seed,
             )
-            self.mix_ = fit_mix(
-                model.predict_logits(validation_set.texts),
-                self.ngrams_.score_rows(hashed.select(validation_rows)),
-                validation_set.targets,
+            scores = self.ngrams_.score_rows(held_hashed)
+            self.mix_ = fit_mix(logits, scores, held_targets)
+        self.validation_ = None
+        if len(held_set):
+            begun = time.perf_counter() - spent
+            self.validation_ = evaluate_logits(
+                model, self._mixed(logits, scores), held_targets, begun
             )
         self.classes_ = classes
         self.tokenizer_ = tokenizer
@@ -400,13 +437,9 @@ class TextClassifier:
         self.split(0)
         config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
         check_dropout(config.dropout, self._model_config(classes=2))
-        if config.patience is not None and not self.validation_fraction:
-            raise ConfigError(
-                f"patience={self.patience} waits for a better validation, and "
-                "validation_fraction=0 leaves none; set it to 0.1, say"
-            )
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
+        check_keep(self.keep)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
         check_positive("ngram_cost", self.ngram_cost)
         if not isinstance(self.calibrate, bool):
@@ -519,10 +552,14 @@ class TextClassifier:
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
         logits = self.model_.predict_logits(self._encode(texts))
-        if self.ngrams_ is None:
-            return logits * np.float32(self.mix_[0])
-        recurrent, linear = (np.float32(factor) for factor in self.mix_)
-        return logits * recurrent + self.ngrams_.scores(texts) * linear
+        return self._mixed(logits, None if self.ngrams_ is None else self.ngrams_.scores(texts))
+
+    def _mixed(
+        self, recurrent: npt.NDArray[np.float32], linear: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[np.float32]:
+        """The logits of both models together, or of the one that stands alone."""
+        first, second = (np.float32(factor) for factor in self.mix_)
+        return recurrent * first if linear is None else recurrent * first + linear * second
 
     @property
     def _many(self) -> bool:
@@ -590,7 +627,7 @@ class TextClassifier:
                 "predicts the likeliest one"
             )
         listed = _listed_texts(texts)
-        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
+        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         probabilities = self.predict_proba(listed)
         wanted = range(len(self.classes_)) if self._many else (1,)
         found = [
@@ -618,7 +655,7 @@ class TextClassifier:
         model = self._fitted()
         begun = time.perf_counter()
         listed = _listed_texts(texts)
-        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
+        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         with self._own_threads():
             logits = self._logits(listed)
             result = evaluate_logits(model, logits, targets, begun)
@@ -640,7 +677,7 @@ class TextClassifier:
         begun = time.perf_counter()
         self._fitted()
         listed = _listed_texts(texts)
-        targets = targets_of(labels, len(listed), self.classes_, many=self._many)
+        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         probabilities = self.predict_proba(listed)
         chosen, seconds = self._chosen(probabilities), time.perf_counter() - begun
         found = measure(

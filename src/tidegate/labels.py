@@ -63,9 +63,9 @@ def encode_labels(
 
 
 def known_targets(
-    labels: Iterable[Any], texts: int, classes: npt.NDArray[Any]
+    classes: npt.NDArray[Any], labels: Iterable[Any], texts: int
 ) -> npt.NDArray[np.int32]:
-    """[texts] each label's number among the model's classes. DataError for any other label."""
+    """Each label's number among the model's classes; DataError for one that is none of them."""
     given = label_array(labels, texts).tolist()
     known = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [label for label in given if label not in known]

@@ -247,7 +247,13 @@ class TextModel:
         self._parameters = MappingProxyType(p)
         self._chain = Chain(*self._layers(p))
 
-    def _weights(self, name: str) -> ops.RecurrentWeights:
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What a call runs, one after another: the embedding first, the output layer last."""
+        return self._chain.layers
+
+    def recurrent_weights(self, name: str) -> ops.RecurrentWeights:
+        """The weights of a recurrent layer, of ``config.recurrent_names``."""
         p = self._parameters
         return ops.RecurrentWeights(
             p[f"{name}.kernel"],
@@ -267,7 +273,7 @@ class TextModel:
                     yield LayerNorm(p[f"{norm}.gain"], p[f"{norm}.bias"], norm)
             outputs = layer + 1 < config.layers or config.poolings != ("last",)
             directions = [
-                Recurrent(config.kind, self._weights(name), name, self.precision, outputs)
+                Recurrent(config.kind, self.recurrent_weights(name), name, self.precision, outputs)
                 for name in names
             ]
             yield Bidirectional(*directions) if config.bidirectional else directions[0]
@@ -417,7 +423,7 @@ class TextModel:
         return ops.Scorer(
             self.config.kind,
             self.parameters["embedding.weight"],
-            self._weights("recurrent"),
+            self.recurrent_weights("recurrent"),
             self.parameters["output.kernel"],
             self.parameters["output.bias"],
             max_length=self.config.max_length,

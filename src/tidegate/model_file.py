@@ -136,7 +136,7 @@ def from_tensors(
             raise DataError(
                 f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
             )
-        tokenizer = Tokenizer(header["tokenizer"], vocabulary)
+        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"))
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
@@ -214,7 +214,9 @@ def _header(
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the file says besides the tensors."""
+    cut = {} if tokenizer.keep == "end" else {"keep": tokenizer.keep}
     return {
+        **cut,
         "kind": "model",
         "tidegate": tidegate.__version__,
         "config": config.to_json(),

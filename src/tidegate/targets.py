@@ -58,14 +58,14 @@ def encode_targets(labels: Iterable[Any], texts: int) -> tuple[npt.NDArray[Any],
 
 
 def targets_of(
-    labels: Iterable[Any], texts: int, classes: npt.NDArray[Any], *, many: bool
+    classes: npt.NDArray[Any], labels: Iterable[Any], texts: int, *, many: bool
 ) -> Int32:
     """The same of a model with these classes: [texts], or [texts, classes] where many.
 
     DataError for labels that it does not have.
     """
     if not many:
-        return known_targets(labels, texts, classes)
+        return known_targets(classes, labels, texts)
     if _is_indicator(labels):
         targets = _read_indicator(labels, texts)
         if targets.shape[1] != len(classes):

@@ -28,6 +28,8 @@ START_ID = 1
 UNKNOWN_ID = 2
 FIRST_WORD_ID = 4  # id 3 is unused, as in Keras's own IMDB data
 
+KEEPS = ("end", "start", "both")
+
 START_MARK = "<start>"  # how START_ID is shown; no lecture token can contain < or >
 
 # Texts go to the compiled module in blocks: enough work for many threads, little memory.
@@ -130,18 +132,22 @@ class Vocabulary:
 class Tokenizer:
     """Turns texts into ids: START_ID, then one id for each word.
 
-    kind: the rules, of TOKENIZERS (see ``tokens``). Another one raises ConfigError.
-    vocabulary: the words that have an id.
+    kind: the rules, of TOKENIZERS (see ``tokens``). vocabulary: the words that have an id. keep:
+    what is read of a text that is too long, of KEEPS: its "end", its "start", or "both": of the
+    length a quarter from the start and the rest from the end. ConfigError for another one.
     """
 
     kind: TokenizerKind
     vocabulary: Vocabulary
+    keep: str = "end"
 
     def __post_init__(self) -> None:
         check_tokenizer(self.kind)
+        check_keep(self.keep)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.kind, self.vocabulary)  # a copy builds its own table
+        # A copy builds its own table.
+        return type(self), (self.kind, self.vocabulary, self.keep)
 
     @cached_property
     def _ids(self) -> _kernels.WordIds:
@@ -150,7 +156,11 @@ class Tokenizer:
 
     @classmethod
     def fit(
-        cls, texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind = "lecture"
+        cls,
+        texts: Iterable[str],
+        vocabulary_size: int,
+        kind: TokenizerKind = "lecture",
+        keep: str = "end",
     ) -> Tokenizer:
         """A tokeniser with the vocabulary of ``texts``, which are read once.
 
@@ -158,11 +168,12 @@ class Tokenizer:
         that is not a str.
         """
         check_tokenizer(kind)
+        check_keep(keep)
         room = _room_for_words(vocabulary_size)
         counts = _kernels.WordCounts(TOKENIZERS.index(kind))
         for block in _blocks(kind, texts):
             counts.add(block)
-        return cls(kind, Vocabulary._of_texts(counts.most_frequent(room)))
+        return cls(kind, Vocabulary._of_texts(counts.most_frequent(room)), keep)
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
@@ -171,22 +182,37 @@ class Tokenizer:
         return ids
 
     def encode_all(self, texts: Iterable[str], max_length: int) -> TokenizedTexts:
-        """The last ``max_length`` ids of each text, one row a text; ``texts`` are read once.
+        """At most ``max_length`` ids of each text, one row a text; ``texts`` are read once.
 
-        START_ID is put in front before the cut, so that a long text loses it, as in Keras.
+        START_ID is put in front before the cut, so that where the end is kept a long text loses
+        it, as in Keras.
         Raises DataError for a text that is not a str and ConfigError for max_length below 1.
         """
         _check_max_length(max_length)
-        most = min(max_length, sys.maxsize)
+        most = min(max_length, sys.maxsize) if self.keep == "end" else sys.maxsize
         ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
         lengths = array("q")
         for block in _blocks(self.kind, texts):
             block_ids, block_lengths = self._ids.encode(block, most)
+            if self.keep != "end":
+                block_ids, block_lengths = self._cut(block_ids, block_lengths, max_length)
             ids.frombytes(block_ids.data.cast("B"))
             lengths.frombytes(block_lengths.data.cast("B"))
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return TokenizedTexts(np.asarray(ids, np.int32), offsets)
+
+    def _cut(
+        self, ids: np.ndarray, lengths: np.ndarray, max_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept of rows of ids, and how many of each."""
+        kept = np.minimum(lengths, max_length)
+        head = _head(self.keep, max_length)
+        ends = np.repeat(np.cumsum(lengths), lengths)
+        places = np.arange(len(ids)) - ends  # from the end, negative
+        from_start = places + np.repeat(lengths, lengths) < head
+        from_end = places >= -np.repeat(np.maximum(kept - head, 0), lengths)
+        return ids[from_start | from_end], kept
 
     def token_strings(self, text: str, max_length: int) -> list[str]:
         """The token behind each id of ``encode_all([text], max_length)``, START_MARK first.
@@ -195,7 +221,11 @@ class Tokenizer:
         """
         _check_max_length(max_length)
         (text,) = _checked([text])
-        return [START_MARK, *tokens(self.kind, text)][-max_length:]
+        found = [START_MARK, *tokens(self.kind, text)]
+        if len(found) <= max_length:
+            return found
+        head = _head(self.keep, max_length)
+        return found[:head] + found[len(found) - (max_length - head) :]
 
 
 def check_tokenizer(given: object) -> TokenizerKind:
@@ -204,6 +234,17 @@ def check_tokenizer(given: object) -> TokenizerKind:
         if isinstance(given, str) and given == kind:
             return kind
     raise unknown_choice("tokenizer", given, TOKENIZERS)
+
+
+def check_keep(given: object) -> None:
+    """ConfigError unless it is one of KEEPS."""
+    if not isinstance(given, str) or given not in KEEPS:
+        raise unknown_choice("keep", given, KEEPS)
+
+
+def _head(keep: str, max_length: int) -> int:
+    """How many tokens of a long text's start are kept."""
+    return {"end": 0, "start": max_length, "both": max_length // 4}[keep]
 
 
 def check_texts(texts: object) -> None:

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from tidegate.cli import terminal
 from tidegate.cli.evaluate import evaluate
+from tidegate.cli.explain import explain
 from tidegate.cli.info import info
 from tidegate.cli.predict import predict
 from tidegate.cli.train import train
@@ -23,6 +24,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(explain)
 app.command()(info)
 
 
@@ -112,7 +114,7 @@ _PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
     for name in (
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
-        *("precision", "preset", "data"),
+        *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
     )
 }
 _PARAMETER = re.compile(rf"(^|[ (])({'|'.join(_PARAMETERS)})(?==\S)")

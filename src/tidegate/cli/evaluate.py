@@ -16,6 +16,8 @@ def evaluate(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -36,6 +38,7 @@ def evaluate(
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import __version__, storage
     from tidegate import data as datasets
+    from tidegate.data.readers import listed
     from tidegate.estimator import TextClassifier
 
     started = time.perf_counter()
@@ -49,6 +52,8 @@ def evaluate(
         data=data,
         text_column=text_column,
         label_column=label_column,
+        format=table_format,
+        encoding=encoding,
         progress=terminal.progress_wanted(quiet),
         min_classes=1,
     )
@@ -58,8 +63,8 @@ def evaluate(
     unknown = sorted(set(labeled.labels) - classes.keys())
     if unknown:
         raise DataError(
-            f"{source!r} has labels that the model does not know: {_listed(unknown)}; it knows "
-            f"{_listed(list(classes))}: rename them, or choose another --label-column"
+            f"{source!r} has labels that the model does not know: {listed(unknown)}; it knows "
+            f"{listed(list(classes))}: rename them, or choose another --label-column"
         )
     result = classifier.report(
         labeled.texts,
@@ -87,8 +92,3 @@ def evaluate(
                 "sha256": sha256,
             },
         )
-
-
-def _listed(labels: list[str], most: int = 10) -> str:
-    shown = ", ".join(map(repr, labels[:most]))
-    return f"{shown} and {len(labels) - most} more" if len(labels) > most else shown

@@ -38,6 +38,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "classes": header["classes"],
         "training": header["training"],
         "history": header["history"],
+        "ngrams": header.get("ngrams"),
     }
     if as_json:
         terminal.write(terminal.json_text(facts) + "\n")
@@ -61,13 +62,36 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
                 f"{facts['precision']}",
             )
         )
+    layers = "" if config.layers == 1 else f", {config.layers} layers"
+    ways = ", both directions" if config.bidirectional else ""
+    pooling = "" if config.pooling == "last" else f", pooling {config.pooling}"
+    kept = {"end": "the last", "start": "the first", "both": "the first and last"}
+    beside = []
+    if classifier.ngrams_ is not None:
+        network, linear = classifier.mix_
+        beside.append(
+            (
+                "n-grams",
+                f"up to {classifier.ngrams_.longest} tokens, {len(classifier.ngrams_.weights):,} "
+                f"buckets; logits times {linear:.3f}, the network's times {network:.3f}",
+            )
+        )
     lines = [
         ("model", files.describe(facts["model"], facts["bytes"], facts["sha256"])),
         ("tidegate", f"{facts['tidegate']}, {facts['precision']}"),
         *quantized,
-        ("cell", f"{cell}, {config.hidden_size} units, embedding of {config.embedding_size}"),
+        (
+            "cell",
+            f"{cell}{layers}{ways}, {config.hidden_size} units, embedding of "
+            f"{config.embedding_size}{pooling}",
+        ),
+        *beside,
         ("parameters", f"{facts['parameters']:,}"),
-        ("tokens", f"{facts['tokenizer']}, the last {config.max_length} of a text, {padding}"),
+        (
+            "tokens",
+            f"{facts['tokenizer']}, {kept[classifier.tokenizer_.keep]} {config.max_length} of a "
+            f"text, {padding}",
+        ),
         ("vocabulary", f"{facts['words']:,} words"),
         ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}"),
         (
