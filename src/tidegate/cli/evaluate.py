@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from tidegate import atomic
-from tidegate.cli import files, measures, options, terminal
-from tidegate.errors import DataError
+from tidegate.cli import files, labels, measures, options, terminal
 
 
 def evaluate(
@@ -16,6 +15,7 @@ def evaluate(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
     report: options.Report = None,
@@ -35,10 +35,10 @@ def evaluate(
         files.check_distinct(
             {"MODEL": model, "SOURCE": Path(source), "--data": data, "--report": report}
         )
+    labels.check_separator(label_separator, source)
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import __version__, storage
     from tidegate import data as datasets
-    from tidegate.data.readers import listed
     from tidegate.estimator import TextClassifier
 
     started = time.perf_counter()
@@ -58,17 +58,10 @@ def evaluate(
         min_classes=1,
     )
     labeled = dataset.train if dataset.test is None else dataset.test
-    # A model made in Python may have labels that are no words; in files all of them are.
-    classes = {terminal.label_text(label): label for label in classifier.classes_.tolist()}
-    unknown = sorted(set(labeled.labels) - classes.keys())
-    if unknown:
-        raise DataError(
-            f"{source!r} has labels that the model does not know: {listed(unknown)}; it knows "
-            f"{listed(list(classes))}: rename them, or choose another --label-column"
-        )
+    known = labels.known_labels(classifier, labeled.labels, label_separator, source)
     result = classifier.report(
         labeled.texts,
-        [classes[label] for label in labeled.labels],
+        known,
         intervals=report is not None,  # they take longer than the predictions
     )
     if not quiet:
