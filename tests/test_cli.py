@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import TextClassifier, __version__, data, storage
-from tidegate.cli import main, progress, terminal
+from tidegate.cli import main, measures, progress, terminal
 from tidegate.data import lines
 from tidegate.data.compressed import Checked
 from tidegate.errors import DataError
@@ -818,9 +818,27 @@ def test_evaluate_prints_and_reports_what_the_library_says(
         rf"accuracy {expected.accuracy:.4f}  loss {expected.loss:.4f}  \(50 texts, \d+\.\d s\)",
         printed[1],
     )
+    found = classifier.report(texts, labels)
+    assert printed[1:] == [
+        *(printed[1], *measures.lines(found)[1:3]),
+        "label  texts  precision  recall      f1",
+        *(
+            f"{one.label}    {one.texts:>5}     {one.precision:.4f}  {one.recall:.4f}  {one.f1:.4f}"
+            for one in found.classes
+        ),
+        "true / predicted  neg  pos",
+        *(
+            f"{label:<16}  {row[0]:>3}  {row[1]:>3}"
+            for label, row in zip(("neg", "pos"), found.confusion or (), strict=True)
+        ),
+    ]
     report = json.loads(Path("r.json").read_text())
     assert report["source"]["test"] == 50
     assert report["test"]["accuracy"] == expected.accuracy
+    assert report["test"] == json.loads(json.dumps(found.to_json())) | {
+        "seconds": report["test"]["seconds"]
+    }
+    assert report["test"]["auc_interval"][1] <= 1.0
     assert report["test"]["loss"] == pytest.approx(expected.loss, rel=1e-6)
     assert report["sha256"] == storage.read_stored(Path("model.safetensors")).sha256
     assert main(["evaluate", "model.safetensors", "held_out.csv", "--quiet"]) == 0

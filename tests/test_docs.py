@@ -107,7 +107,7 @@ def _first_column(heading: str) -> list[list[str]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model file and a checkpoint."""
     folder = tmp_path_factory.mktemp("written")
-    classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1)
+    classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1, calibrate=False)
     texts, labels = ["a b", "c d", "a c", "b d"], [0, 1, 0, 1]
     list(classifier.fit_steps(texts, labels, checkpoint=folder / "checkpoint"))
     classifier.save(folder / "model")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.metrics
 
 import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
@@ -321,8 +322,35 @@ def test_evaluation_of_several_classes(three: TextClassifier) -> None:
     assert result.loss == pytest.approx(losses.mean(), rel=1e-6)
 
 
+def test_the_report_is_of_what_is_predicted(fitted: TextClassifier, three: TextClassifier) -> None:
+    evaluated = fitted.evaluate(HELD_OUT, HELD_OUT_LABELS)
+    report = fitted.report(iter(HELD_OUT), HELD_OUT_LABELS)
+    assert (report.accuracy, report.texts) == (evaluated.accuracy, 60)
+    assert report.loss == pytest.approx(evaluated.loss, rel=1e-6)
+    truth = np.array(HELD_OUT_LABELS) == fitted.classes_[1]
+    auc = sklearn.metrics.roc_auc_score(truth, fitted.predict_proba(HELD_OUT)[:, 1])
+    assert report.auc == pytest.approx(auc)
+    assert report.auc_interval is not None
+    assert fitted.report(HELD_OUT, HELD_OUT_LABELS, intervals=False).auc_interval is None
+    assert report.seconds > 0
+    texts, labels = ["red film", "blue film", "green film", "red film"], ["r", "b", "b", "r"]
+    several = three.report(texts, labels)
+    assert [(one.label, one.texts, one.predicted) for one in several.classes] == [
+        ("b", 2, 1),
+        ("g", 0, 1),
+        ("r", 2, 2),
+    ]
+    assert several.f1_macro == pytest.approx((2 / 3 + 0 + 1) / 3)
+    with pytest.raises(DataError, match="label 'x' is not one of the model's: b, g, r"):
+        three.report(["red"], ["x"])
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        three.report([], [])
+    with pytest.raises(ConfigError, match="seed=-1 is not between 0"):
+        three.report(["red"], ["r"], seed=-1)
+
+
 def test_validation_values_are_those_of_evaluate() -> None:
-    classifier = make(epochs=2).fit(TEXTS, LABELS)
+    classifier = make(epochs=2, calibrate=False).fit(TEXTS, LABELS)
     _, rows = classifier.split(len(TEXTS))
     result = classifier.evaluate([TEXTS[i] for i in rows], [LABELS[i] for i in rows])
     last = classifier.history_[-1]
@@ -383,7 +411,11 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
     "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
     "one class": (["a", "b"], ["x", "x"], "every label is 'x'; a classifier needs texts of at"),
     "None": (["a", "b"], [None, 1], "label 0 is None; labels are str, int, bool or float"),
-    "a list": (["a", "b"], [1, [2]], r"label 1 is \[2\]; labels are"),
+    "a list": (
+        ["a", "b"],
+        [1, [2]],
+        "label 0 is 1 and others are lists; give a list of labels for each",
+    ),
     "NaN": (
         ["a", "b"],
         [1.0, float("nan")],
@@ -562,6 +594,7 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.0,
     "ngrams": 0,
     "ngram_cost": 1.0,
+    "calibrate": True,
     "validation_fraction": 0.2,
     "random_state": 0,
     "threads": None,
@@ -603,7 +636,10 @@ def test_presets() -> None:
     assert set(PRESETS) == {"lecture", "default"}
     assert TextClassifier.from_preset("default").get_params() == DEFAULTS
     lecture = TextClassifier.from_preset("lecture").get_params()
-    assert lecture == {**DEFAULTS, "tokenizer": "lecture", "masked": False, "epochs": 3}
+    assert lecture == {
+        **DEFAULTS,
+        **{"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
+    }
     overridden = TextClassifier.from_preset("lecture", masked=True, hidden_size=5)
     assert (overridden.masked, overridden.hidden_size) == (True, 5)
     with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):
@@ -1236,6 +1272,7 @@ def test_separate_validation_texts_are_measured_and_change_nothing_else() -> Non
             embedding_size=3,
             batch_size=5,
             epochs=3,
+            calibrate=False,
             validation_fraction=fraction,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -118,22 +119,37 @@ def test_integrated_slopes_add_up(classifier: TextClassifier) -> None:
     assert found.contributions.sum() == pytest.approx(change, rel=0.02, abs=0.02)
 
 
-def test_gradients_are_slopes(classifier: TextClassifier) -> None:
-    """Finite differences along each word's own vector."""
+@pytest.fixture(scope="module")
+def several() -> TextClassifier:
+    """Of texts that may have several labels."""
+    labels = [[word for word in ("lovely", "warm", "film") if word in text] for text in TEXTS]
+    return TextClassifier(**OPTIONS).fit(TEXTS, labels)
+
+
+@pytest.mark.parametrize("which", ["two classes", "three classes", "several labels"])
+def test_gradients_are_slopes(
+    which: str,
+    classifier: TextClassifier,
+    three: tuple[TextClassifier, ...],
+    several: TextClassifier,
+) -> None:
+    """Finite differences along each word's own vector, of the log-odds that are said."""
+    models = {"two classes": classifier, "three classes": three[0], "several labels": several}
+    model = models[which]
+    assert model.mix_[0] != 1.0
     text = "a lovely film"
-    found = explain(classifier, text, method="gradient")
-    model = classifier.model_
-    table = model.parameters["embedding.weight"].copy()
-    parameters = {name: value.copy() for name, value in model.parameters.items()}
+    found = explain(model, text, method="gradient")
+    table = model.model_.parameters["embedding.weight"]
+    parameters = {name: value.copy() for name, value in model.model_.parameters.items()}
     for word, value in zip(found.tokens, found.contributions.tolist(), strict=True):
-        number = classifier.tokenizer_.vocabulary.id_of(word)
+        number = model.tokenizer_.vocabulary.id_of(word)
         odds = []
         for factor in (1.01, 0.99):
             parameters["embedding.weight"][...] = table
             parameters["embedding.weight"][number] *= np.float32(factor)
-            moved = type(model)(model.config, dict(parameters))
-            logits = moved.predict_logits(classifier.tokenizer_.encode_all([text], 200))
-            odds.append(float(logits[0, 0]) * (1 if found.label == "good" else -1))
+            moved = copy.copy(model)
+            moved.model_ = type(model.model_)(model.model_.config, parameters)
+            odds.append(log_odds(moved, text, found.label))
         assert value == pytest.approx((odds[0] - odds[1]) / 0.02, rel=0.02, abs=2e-3)
 
 

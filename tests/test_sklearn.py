@@ -75,7 +75,7 @@ def test_it_is_known_as_a_classifier_of_texts() -> None:
     assert not tags.input_tags.two_d_array
     assert not tags.input_tags.sparse
     assert tags.classifier_tags.multi_class
-    assert not tags.classifier_tags.multi_label
+    assert tags.classifier_tags.multi_label
     assert isinstance(check_cv(3, LABELS, classifier=is_classifier(classifier)), StratifiedKFold)
 
 

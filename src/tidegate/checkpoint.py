@@ -53,6 +53,8 @@ def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) ->
         ):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
+        if part.weights is not None:
+            digest.update(np.ascontiguousarray(part.weights, "<f4").data)
     return {
         "model": {**model.config.to_json(), "precision": model.precision},
         "training": asdict(config),

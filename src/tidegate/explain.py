@@ -162,7 +162,7 @@ def _sloped(
     batch = model.pack(encoded, [0])
     vectors = ops.gather_rows(model.parameters["embedding.weight"], batch.words)[batch.index]
     if method == "gradient":
-        moved, slopes = vectors, _slope(model, batch, vectors, number)
+        moved, slopes = vectors, _slope(model, batch, vectors, number, mix[0])
     else:
         unknown = model.parameters["embedding.weight"][UNKNOWN_ID]
         moved = vectors - unknown
@@ -171,7 +171,7 @@ def _sloped(
         points = (np.arange(_PATH_STEPS) + 0.5) / _PATH_STEPS
         slopes = np.mean(
             [
-                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number)
+                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number, mix[0])
                 for point in points
             ],
             axis=0,
@@ -200,15 +200,20 @@ def _kept_places(count: int, most: int, keep: str) -> npt.NDArray[np.int64]:
     return np.concatenate([places[:head], places[count - (most - head) :]])
 
 
-def _slope(model: TextModel, batch: Any, vectors: Float32, number: int) -> Float64:
-    """The gradient of the label's log-odds with respect to each position's vector."""
+def _slope(model: TextModel, batch: Any, vectors: Float32, number: int, factor: float) -> Float64:
+    """The gradient of the label's log-odds with respect to each position's vector.
+
+    Divided by the factor that the logits are multiplied by before they become probabilities.
+    """
     network = Chain(*model.layers[1:])
     dense = Inputs(batch, np.ascontiguousarray(vectors, np.float32), dense=True)
     logits, backward = network(dense)
     if model.config.logits == 1:
         d_logits = np.array([[1.0 if number == 1 else -1.0]], np.float32)
+    elif model.config.targets == "many":
+        d_logits = np.eye(model.config.logits, dtype=np.float32)[[number]]
     else:  # of log p - log(1 - p)
-        others = np.delete(logits[0].astype(np.float64), number)
+        others = np.delete(logits[0].astype(np.float64), number) * factor
         shares = np.exp(others - others.max())
         row = -np.insert(shares / shares.sum(), number, -1.0)
         d_logits = row.astype(np.float32)[None]

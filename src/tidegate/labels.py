@@ -14,6 +14,9 @@ from tidegate.errors import ConfigError, DataError
 from tidegate.model import check_whole
 from tidegate.text import check_column
 
+# A product of two of them is finite in float32.
+_LARGEST_WEIGHT = 1e18
+
 LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
 
 
@@ -136,3 +139,37 @@ def class_weights(
         shown = ", ".join(str(label) for label in labels[:10])
         raise ConfigError(f"class_weight names {unknown[0]!r}; the labels are {shown}")
     return np.array([named.get(label, 1.0) for label in labels], np.float32)
+
+
+def text_weights(given: Iterable[Any] | None, texts: int) -> npt.NDArray[np.float64] | None:
+    """[texts] how much each text counts; None where all count 1. DataError for a bad weight."""
+    if given is None:
+        return None
+    check_column("sample_weight", given, "give a list with one number for each text")
+    listed = given.tolist() if isinstance(given, np.ndarray) else list(given)
+    if len(listed) != texts:
+        raise DataError(
+            f"{texts} texts have {len(listed)} weights; give one sample_weight for each text"
+        )
+    for i, weight in enumerate(listed):
+        number = isinstance(weight, (int, float, np.integer, np.floating))
+        if not number or isinstance(weight, bool) or not 0.0 <= weight <= _LARGEST_WEIGHT:
+            raise DataError(f"sample_weight {i} is {weight!r}; weights are numbers from 0 to 1e18")
+    return np.array(listed, np.float64)
+
+
+def training_weights(
+    of_classes: npt.NDArray[np.float32] | None,
+    of_texts: npt.NDArray[np.float64] | None,
+    targets: npt.NDArray[np.int32],
+) -> npt.NDArray[np.float32] | None:
+    """[texts] the products of both weights, None where there is neither.
+
+    DataError if no text would count.
+    """
+    if of_texts is None:
+        return None if of_classes is None else of_classes[targets]
+    weights = of_texts if of_classes is None else of_texts * of_classes[targets]
+    if not weights.any():
+        raise DataError("sample_weight is 0 for every training text; give some text more")
+    return weights.astype(np.float32)

@@ -27,7 +27,7 @@ from tidegate.layers import (
     Pool,
     Recurrent,
 )
-from tidegate.losses import weighted_loss
+from tidegate.losses import labels_loss, weighted_loss
 from tidegate.noise import SILENT, Dropout, Noise
 from tidegate.text import PADDING_ID, UNKNOWN_ID
 
@@ -35,6 +35,7 @@ Float32 = npt.NDArray[np.float32]
 
 CELLS = ("gru", "lstm", "rnn")
 RESETS = ("after", "before")
+TARGETS = ("one", "many")
 
 _EMBEDDING_LIMIT = 0.05
 # Far above anything that a CPU trains, far below what would exhaust memory by a slip of the hand.
@@ -47,7 +48,7 @@ _LIMITS = {
     "layers": (1, 64),
 }
 # Fields that the first released files do not have. Written only where they are not the default.
-_LATER = ("layers", "bidirectional", "pooling", "layer_norm")
+_LATER = ("layers", "bidirectional", "pooling", "layer_norm", "targets")
 
 _SCORED_TOGETHER = 64  # texts of a group that is scored by the layers themselves
 
@@ -64,7 +65,8 @@ class ModelConfig:
     of the one before it. bidirectional: each layer reads texts from both ends. pooling: what of
     the last layer's states the output layer reads: "last", "max", "mean", "attention" or several,
     as in "last+max+mean". layer_norm: whether the states between layers, and what the output layer
-    reads, are normalised.
+    reads, are normalised. targets: "one" class of each text, or "many": each class is a label of
+    its own that a text has or has not, with a logit and a sigmoid of its own.
     """
 
     cell: str = "gru"
@@ -79,12 +81,15 @@ class ModelConfig:
     bidirectional: bool = False
     pooling: str = "last"
     layer_norm: bool = False
+    targets: str = "one"
 
     def __post_init__(self) -> None:
         if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise unknown_choice("cell", self.cell, CELLS)
         if not isinstance(self.reset, str) or self.reset not in RESETS:
             raise unknown_choice("reset", self.reset, RESETS)
+        if not isinstance(self.targets, str) or self.targets not in TARGETS:
+            raise unknown_choice("targets", self.targets, TARGETS)
         for name in ("masked", "bidirectional", "layer_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}={getattr(self, name)!r} is neither True nor False")
@@ -137,7 +142,7 @@ class ModelConfig:
     @property
     def logits(self) -> int:
         """How many numbers the output layer gives for each text."""
-        return 1 if self.classes == 2 else self.classes
+        return 1 if self.classes == 2 and self.targets == "one" else self.classes
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape."""
@@ -348,8 +353,11 @@ class TextModel:
     ) -> tuple[float, Float32, int]:
         """Mean cross-entropy in nats, its gradient [B, L], and how many rows are right.
 
+        targets: [B] class numbers, or [B, L] of 0 and 1 where config.targets is "many".
         weights: [B], what each row's part is multiplied by. smoothing: see ``weighted_loss``.
         """
+        if self.config.targets == "many":
+            return labels_loss(logits, targets, weights, smoothing)
         if weights is not None or smoothing:
             return weighted_loss(logits, targets, weights, smoothing)
         if self.config.logits == 1:
@@ -424,8 +432,12 @@ class TextModel:
         )
 
     def probabilities(self, logits: Float32) -> npt.NDArray[np.float64]:
-        """[n, classes] float64 from logits [n, L]; every row adds up to 1."""
+        """[n, classes] float64 from logits [n, L]; every row adds up to 1 if targets is "one"."""
         wide = logits.astype(np.float64)
+        if self.config.targets == "many":
+            small = np.exp(-np.abs(wide))
+            shares: npt.NDArray[np.float64] = np.where(wide >= 0.0, 1.0, small) / (1.0 + small)
+            return shares
         if self.config.logits == 1:
             wide = np.concatenate([np.zeros_like(wide), wide], axis=1)
         shifted = np.exp(wide - wide.max(axis=1, keepdims=True))

@@ -133,18 +133,30 @@ def fit_ngrams(
     """Logistic regression of each class against the others; of class 1 where there are two.
 
     rows: as ``hash_texts`` makes them with these settings. classes: [texts] class numbers below
-    ``count``. cost: what a text's loss counts against the squares of the weights. The same bits
-    for any number of threads.
+    ``count``; or [texts, count] of 0 and 1, where each column is fitted by itself. cost: what a
+    text's loss counts against the squares of the weights. The same bits for any number of threads.
     """
-    check_array("classes", classes, (len(rows),), np.int32)
-    check_range("classes", classes, count)
+    several = classes.ndim == 2
+    check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
+    check_range("classes", classes, 2 if several else count)
     _check_rows(rows, 1 << bits)
-    outputs = 1 if count == 2 else count
-    weights = np.empty((1 << bits, outputs), np.float32)
-    bias = np.empty(outputs, np.float32)
-    _kernels.fit_linear(
-        rows.buckets, rows.offsets, classes, cost, _ROUNDS, _TOLERANCE, seed, weights, bias
-    )
+
+    def fit(numbers: Int32, outputs: int, seed: int) -> tuple[Float32, Float32]:
+        weights = np.empty((1 << bits, outputs), np.float32)
+        bias = np.empty(outputs, np.float32)
+        _kernels.fit_linear(
+            rows.buckets, rows.offsets, numbers, cost, _ROUNDS, _TOLERANCE, seed, weights, bias
+        )
+        return weights, bias
+
+    if several:
+        columns = (np.ascontiguousarray(column) for column in classes.T)
+        # As the classes of one fit have it, each in an order of its own.
+        parts = [fit(column, 1, seed + k) for k, column in enumerate(columns)]
+        weights = np.concatenate([part[0] for part in parts], axis=1)
+        bias = np.concatenate([part[1] for part in parts])
+    else:
+        weights, bias = fit(classes, 1 if count == 2 else count, seed)
     # As a file holds them: half the bytes, and the same predictions before and after.
     weights = weights.astype(np.float16).astype(np.float32)
     return NgramModel(kind, longest, weights, bias)
@@ -172,11 +184,14 @@ def fit_mix(
 ) -> tuple[float, float]:
     """Factors, not below 0, with which the sum of both models' logits has the least loss.
 
-    recurrent, linear: [texts, L]; targets: [texts]. As if one text more stood for EVEN_MIX, so
-    that few texts decide little. Convex; Newton's method in float64.
+    recurrent, linear: [texts, L]; targets: [texts], or [texts, L] of 0 and 1. As if one text more
+    stood for EVEN_MIX, so that few texts decide little. Convex; Newton's method in float64.
     """
     if not len(targets):
         return EVEN_MIX
+    if targets.ndim == 2:  # each label is a question of its own
+        recurrent, linear = recurrent.reshape(-1, 1), linear.reshape(-1, 1)
+        targets = targets.ravel()
     both = np.stack([_two_sided(recurrent), _two_sided(linear)])  # [2, texts, classes]
     factors = _least_loss(both, targets, (0, 1))
     if min(factors) < 0.0:

@@ -39,6 +39,8 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "training": header["training"],
         "history": header["history"],
         "ngrams": header.get("ngrams"),
+        "calibration": header.get("calibration"),
+        "thresholds": header.get("thresholds"),
     }
     if as_json:
         terminal.write(terminal.json_text(facts) + "\n")
@@ -53,6 +55,16 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     cell = f"gru, reset {config.reset}" if config.cell == "gru" else config.cell
     labels = [terminal.label_text(label) for label in facts["classes"]]
     shown = ", ".join(map(terminal.field, labels[:20]))
+    several = "; a text may have several" if config.targets == "many" else ""
+    tuned = []
+    if facts["calibration"]:
+        tuned.append(("calibrated", f"logits are multiplied by {facts['calibration']:.4f}"))
+    if facts["thresholds"]:
+        said = labels if several else labels[1:]
+        values = [
+            f"{name} from {at:.4f} on" for name, at in zip(said, facts["thresholds"], strict=True)
+        ]
+        tuned.append(("thresholds", ", ".join(map(terminal.field, values[:20]))))
     quantized = []
     if facts["quantization"]:
         quantized.append(
@@ -93,7 +105,8 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
             f"text, {padding}",
         ),
         ("vocabulary", f"{facts['words']:,} words"),
-        ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}"),
+        ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}{several}"),
+        *tuned,
         (
             "training",
             f"{len(facts['history'])} epochs, batches of {classifier.batch_size}, learning rate "

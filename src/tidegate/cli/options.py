@@ -103,6 +103,14 @@ LabelColumn = Annotated[
     str | None,
     typer.Option("--label-column", metavar="NAME", help="The file's column with the labels."),
 ]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        "--label-separator",
+        metavar="MARK",
+        help="What stands between the labels of a text that has several, such as ';'.",
+    ),
+]
 Format = Annotated[
     str | None,
     typer.Option(

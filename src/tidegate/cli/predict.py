@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
+from tidegate.cli import files, labels, options, terminal
 from tidegate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -170,23 +170,23 @@ def _blocks(
 
 def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
     """One line for each text, flushed together."""
-    classes = classifier.classes_.tolist()
     probabilities = classifier.predict_proba(texts)
-    best = probabilities.argmax(axis=1)
+    answers, right = labels.decided(classifier, probabilities)
     if as_json:
-        names = [terminal.label_text(label) for label in classes]
-        for text, row, i in zip(texts, probabilities.tolist(), best.tolist(), strict=True):
+        names = [terminal.label_text(label) for label in classifier.classes_.tolist()]
+        for text, said, sure, row in zip(
+            texts, answers, right, probabilities.tolist(), strict=True
+        ):
             answer = {
                 "text": text,
-                "label": classes[i],
-                "probability": row[i],
+                **({"labels": said} if isinstance(said, tuple) else {"label": said}),
+                "probability": sure,
                 "probabilities": dict(zip(names, row, strict=True)),
             }
             terminal.write(terminal.json_text(answer) + "\n")
     else:
-        fields = [terminal.field(terminal.label_text(label)) for label in classes]
-        for row, i in zip(probabilities.tolist(), best.tolist(), strict=True):
-            terminal.write(f"{fields[i]}\t{row[i]:.6f}\n")
+        for said, sure in zip(answers, right, strict=True):
+            terminal.write(f"{labels.field(said)}\t{sure:.6f}\n")
     terminal.flush()
 
 
@@ -202,9 +202,9 @@ def _classify_table(model: Path, source: Source, output: Path, text_column: str 
     classifier = TextClassifier.load(model)
 
     def answer(texts: list[str]) -> tuple[list[object], list[float]]:
-        rows = classifier.predict_proba(texts)
-        labels = classifier.classes_[rows.argmax(axis=1)].tolist()
-        return labels, rows.max(axis=1).round(6).tolist()
+        answers, right = labels.decided(classifier, classifier.predict_proba(texts))
+        joined = [labels.joined(said) if isinstance(said, tuple) else said for said in answers]
+        return joined, [round(sure, 6) for sure in right]
 
     with data.open_texts(source, text_column=text_column, all_keys=True) as texts:
         data.write_predictions(target, texts, ("label", "probability"), answer)

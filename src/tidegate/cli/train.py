@@ -16,6 +16,7 @@ import typer
 
 from tidegate import atomic
 from tidegate.cli import data_report, files, options, terminal
+from tidegate.cli.labels import check_separator, split_labels
 from tidegate.cli.progress import follow
 from tidegate.errors import (
     OutputError,
@@ -45,6 +46,7 @@ def train(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
     preset: Annotated[
@@ -204,6 +206,7 @@ def train(
       tidegate train reviews.csv --validation other.csv --test held_out.csv
     """
     started = time.perf_counter()
+    check_separator(label_separator, source)
     validation_file = None if validation is None else validation.path
     fraction = None if validation is None else validation.fraction
     given = {
@@ -289,10 +292,12 @@ def train(
         separate = dataset.validation
         steps = classifier.fit_steps(
             dataset.train.texts,
-            dataset.train.labels,
+            split_labels(dataset.train.labels, label_separator),
             checkpoint=checkpoint,
             resume=resume,
-            validation=None if separate is None else (separate.texts, separate.labels),
+            validation=None
+            if separate is None
+            else (separate.texts, split_labels(separate.labels, label_separator)),
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
@@ -307,7 +312,8 @@ def train(
             if dataset.test is not None:
                 # What is measured is what was saved.
                 saved = classifier if quantize is None else TextClassifier.load(output)
-                measured = saved.evaluate(dataset.test.texts, dataset.test.labels)
+                held_out = split_labels(dataset.test.labels, label_separator)
+                measured = saved.evaluate(dataset.test.texts, held_out)
                 if not quiet:
                     count = f"{len(dataset.test):,} texts"
                     figures = f"{measured.accuracy:.4f} ({count}, {measured.seconds:.1f} s)"
