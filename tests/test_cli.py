@@ -208,9 +208,10 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     epochs = [EPOCH_LINE.fullmatch(line) for line in printed[4:6]]
     model = (folder / "new.safetensors").read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
-    assert printed[6] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
-    assert printed[7] == 'tidegate predict new.safetensors "..."'
-    assert len(printed) == 8
+    assert printed[6].startswith("with n-grams  val_loss ")
+    assert printed[7] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
+    assert printed[8] == 'tidegate predict new.safetensors "..."'
+    assert len(printed) == 9
     assert set(snapshot(folder)) == {
         *("model.safetensors", "reviews.csv", "new.safetensors", "report.json")
     }
@@ -888,7 +889,7 @@ def test_a_stopped_training_goes_on_to_the_same_file(folder: Path) -> None:
         *("train", "long.csv", *settings, "--resume", "-o", "stopped.safetensors"), folder=folder
     )
     assert resumed.returncode == 0, resumed.stderr
-    shown = [line.split("  ")[0] for line in resumed.stdout.splitlines() if "val_loss" in line]
+    shown = [line.split("  ")[0] for line in resumed.stdout.splitlines() if line[:6] == "epoch "]
     assert shown == [f"epoch {number}/12" for number in range(1, 13)]
     whole = tidegate("train", "long.csv", *settings, "-q", "-o", "whole.safetensors", folder=folder)
     assert whole.returncode == 0, whole.stderr

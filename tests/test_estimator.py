@@ -256,6 +256,8 @@ def test_epochs_follow_the_number_of_texts_unless_given() -> None:
     assert found == [20, 20, 7, 3, 3]
     assert TextClassifier(epochs=5).epochs_for(2) == 5
     assert TextClassifier.from_preset("lecture").epochs_for(2) == 3
+    falling = TextClassifier(schedule="linear")
+    assert [falling.epochs_for(texts) for texts in (2, 5_000, 25_000)] == [40, 14, 6]
     small = make(epochs=None, batch_size=1).fit(TEXTS, LABELS)
     assert len(small.history_) == 3  # 160 texts one by one
 
@@ -633,8 +635,11 @@ def test_a_clone_by_hand_trains_to_the_same(fitted: TextClassifier) -> None:
 
 
 def test_presets() -> None:
-    assert set(PRESETS) == {"lecture", "default"}
-    assert TextClassifier.from_preset("default").get_params() == DEFAULTS
+    assert set(PRESETS) == {"lecture", "default", "accurate", "fast"}
+    for name, values in PRESETS.items():
+        classifier = TextClassifier.from_preset(name)
+        classifier.check()
+        assert classifier.get_params() == {**DEFAULTS, **values}
     lecture = TextClassifier.from_preset("lecture").get_params()
     assert lecture == {
         **DEFAULTS,
@@ -644,7 +649,7 @@ def test_presets() -> None:
     assert (overridden.masked, overridden.hidden_size) == (True, 5)
     with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):
         TextClassifier.from_preset("lectur")
-    with pytest.raises(ConfigError, match=r"preset=\['x'\] is not one of lecture, default"):
+    with pytest.raises(ConfigError, match=r"preset=\['x'\] is not one of lecture, default, "):
         TextClassifier.from_preset(["x"])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="parameter='size' is not one of"):
         TextClassifier.from_preset("lecture", size=3)

@@ -248,6 +248,29 @@ def test_a_classifier_with_ngrams_is_the_sum(tmp_path: Path, classes: int) -> No
     assert repeated.save(tmp_path / "repeated") == sha256
 
 
+def test_the_linear_model_knows_the_validation_texts_in_the_end() -> None:
+    texts = [f"{text} only{i}" for i, text in enumerate(LABELLED)]
+    classifier = TextClassifier(**OPTIONS).fit(texts, LABELS)
+    train_rows, validation_rows = classifier.split(60)
+    assert classifier.ngrams_ is not None
+    bias = classifier.ngrams_.bias
+
+    def told(row: int) -> float:
+        assert classifier.ngrams_ is not None
+        return float(abs(classifier.ngrams_.scores([f"only{row}"])[0] - bias).sum())
+
+    assert min(map(told, train_rows.tolist())) > 0
+    assert min(map(told, validation_rows.tolist())) > 0
+    # A file of their own stays unseen, but for the factors.
+    apart = TextClassifier(**OPTIONS).fit(
+        texts[:50], LABELS[:50], validation=(texts[50:], LABELS[50:])
+    )
+    assert apart.ngrams_ is not None
+    unseen = apart.ngrams_.scores([f"only{row}" for row in range(50, 60)]) - apart.ngrams_.bias
+    assert not unseen.any()
+    assert apart.mix_ != EVEN_MIX
+
+
 def test_a_classifier_without_validation_mixes_evenly() -> None:
     classifier = TextClassifier(**OPTIONS, validation_fraction=0.0).fit(LABELLED, LABELS)
     assert classifier.mix_ == EVEN_MIX

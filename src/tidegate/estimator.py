@@ -50,14 +50,34 @@ from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
+_FOR_FILES: dict[str, Any] = {
+    "vocabulary_size": 30_000,
+    "hidden_size": 64,
+    "max_length": 400,
+    "bidirectional": True,
+    "pooling": "max+mean",
+    "learning_rate": 2e-3,
+    "beta_2": 0.98,
+    "clip_norm": 1.0,
+    "schedule": "linear",
+    "warmup": 0.05,
+    "word_dropout": 0.1,
+    "vocabulary_dropout": 0.5,
+    "dropout": 0.5,
+    "ngrams": 2,
+}
+# Chosen on development folds: see docs/models.md.
 PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
     "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
-    "default": {},
+    "default": _FOR_FILES,
+    "accurate": {**_FOR_FILES, "hidden_size": 128, "validation_fraction": 0.1},
+    "fast": {"embedding_size": 64, "hidden_size": 64, "ngrams": 2},
 }
 
 # Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
 # On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
+# Where the learning rate falls it is twice as many.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
 
@@ -82,15 +102,16 @@ class TextClassifier:
     no prediction changes.
 
     Its training (see ``TrainConfig``): epochs, times that every text is seen; None for 3 to 20, the
-    more the fewer texts there are (see ``epochs_for``). batch_size. learning_rate, beta_2,
-    weight_decay, schedule, warmup, clip_norm, average, of Adam. label_smoothing, the share of each
-    label that is spread over all classes. class_weight, how much each class counts: "balanced" for
-    the same all together, a dict of label and number, or None for 1. word_dropout,
-    vocabulary_dropout, embedding_dropout, layer_dropout, recurrent_dropout, dropout, rates of what
-    is left out, see ``Dropout``; the last one is before the output layer. validation_fraction, the
-    share of the texts held out to validate each epoch, 0 for none. patience, epochs without a
-    better validation after which training ends with the best epoch's weights; None to train all
-    epochs and keep the last.
+    more the fewer texts there are, and twice that with a schedule (see ``epochs_for``). batch_size.
+    learning_rate, beta_2, weight_decay, schedule, warmup, clip_norm, average, of Adam.
+    label_smoothing, the share of each label that is spread over all classes. class_weight, how much
+    each class counts: "balanced" for the same all together, a dict of label and number, or None for
+    1. word_dropout, vocabulary_dropout, embedding_dropout, layer_dropout, recurrent_dropout,
+    dropout, rates of what is left out, see ``Dropout``; the last one is before the output layer.
+    calibrate, whether the network's logits are multiplied by the factor that suits the validation
+    texts best. validation_fraction, the share of the texts held out to validate each epoch, 0 for
+    none. patience, epochs without a better validation after which training ends with the best
+    epoch's weights; None to train all epochs and keep the last.
 
     Its computing: random_state, the seed; the same seed, data and machine give the same model, bit
     for bit, on any number of threads. threads, how many this classifier computes on, None for the
@@ -196,7 +217,11 @@ class TextClassifier:
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
-        """A classifier with a preset's values: "lecture" or "default"; overrides win."""
+        """A classifier with the values of one of PRESETS; overrides win.
+
+        "lecture": the lecture's job. "default": what the command line takes for people's own files.
+        "accurate": larger and slower. "fast": a small network with the linear model.
+        """
         if not isinstance(name, str) or name not in PRESETS:
             raise unknown_choice("preset", name, PRESETS)
         classifier = cls(**PRESETS[name])
@@ -406,19 +431,25 @@ class TextClassifier:
         if hashed is None and self.calibrate:
             self.mix_ = (fit_factor(logits, held_targets), 0.0)
         if hashed is not None and held_hashed is not None:
-            counted = train_rows if text_weight is None else train_rows[text_weight[train_rows] > 0]
-            self.ngrams_ = fit_ngrams(
-                hashed.select(counted),
-                targets[counted],
-                len(classes),
-                kind=tokenizer.kind,
-                longest=int(self.ngrams),
-                bits=bits,
-                cost=float(self.ngram_cost),
-                seed=train_config.seed,
-            )
+            ngram_settings: dict[str, Any] = {
+                "kind": tokenizer.kind,
+                "longest": int(self.ngrams),
+                "bits": bits,
+                "cost": float(self.ngram_cost),
+                "seed": train_config.seed,
+            }
+
+            def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
+                counted = rows if text_weight is None else rows[text_weight[rows] > 0]
+                given = hashed.select(counted), targets[counted], len(classes)
+                return fit_ngrams(*given, **ngram_settings)
+
+            self.ngrams_ = fit_on(train_rows)
             scores = self.ngrams_.score_rows(held_hashed)
             self.mix_ = fit_mix(logits, scores, held_targets)
+            if validation is None and len(validation_rows):
+                # The factors are found; from here on it may know these texts, too.
+                self.ngrams_ = fit_on(np.concatenate([train_rows, validation_rows]))
         self.validation_ = None
         if len(held_set):
             begun = time.perf_counter() - spent
@@ -492,7 +523,8 @@ class TextClassifier:
             return config.epochs
         steps = -(-len(training) // config.batch_size) or 1
         fewest, most = _AUTO_EPOCHS
-        return min(max(-(-_AUTO_STEPS // steps), fewest), most)
+        times = 1 if config.schedule == "constant" else 2
+        return times * min(max(-(-_AUTO_STEPS // steps), fewest), most)
 
     def _train_config(self, epochs: int) -> TrainConfig:
         return TrainConfig(

@@ -53,8 +53,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Values of all options below: lecture (the default for imdb) or default (the "
-            "default for a file).",
+            help="Values of all options below: lecture (the default for imdb), default (the "
+            "default for a file), accurate (larger and slower) or fast.",
         ),
     ] = None,
     cell: Annotated[str | None, typer.Option(metavar="NAME", help="gru, lstm or rnn.")] = None,
