@@ -45,7 +45,7 @@ from tidegate.report import Report, measure
 from tidegate.scores import accuracy
 from tidegate.targets import encode_targets, targets_of
 from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
-from tidegate.thresholds import best_threshold, check_metric
+from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -578,8 +578,7 @@ class TextClassifier:
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives."""
         numbers = self._chosen(probabilities)
-        chosen: npt.NDArray[Any] = numbers if self._many else self.classes_[numbers]
-        return chosen
+        return numbers if self._many else np.asarray(self.classes_[numbers])
 
     def predict_labels(self, texts: Iterable[str]) -> list[tuple[Any, ...]]:
         """What ``predict`` says of each text, as a tuple of its labels: one, or any number."""
@@ -591,16 +590,7 @@ class TextClassifier:
 
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """[texts] the numbers of the classes that are predicted, or [texts, labels] of 0 and 1."""
-        if self.thresholds_ is not None:
-            parts = probabilities if self._many else probabilities[:, 1]
-            chosen: npt.NDArray[Any] = parts >= (
-                self.thresholds_ if self._many else self.thresholds_[0]
-            )
-        elif self._many:
-            chosen = probabilities > 0.5
-        else:
-            chosen = probabilities.argmax(axis=1)
-        return chosen.astype(np.int64)
+        return chosen(probabilities, self.thresholds_, many=self._many)
 
     def tune_threshold(
         self,
@@ -628,20 +618,10 @@ class TextClassifier:
             )
         listed = _listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
-        probabilities = self.predict_proba(listed)
-        wanted = range(len(self.classes_)) if self._many else (1,)
-        found = [
-            best_threshold(
-                probabilities[:, k],
-                targets[:, k] == 1 if self._many else targets == 1,
-                metric,
-                at_least,
-                self.classes_.tolist()[k],
-            )
-            for k in wanted
-        ]
-        self.thresholds_ = np.array(found)
-        return np.array(found)
+        self.thresholds_ = best_thresholds(
+            self.predict_proba(listed), targets, metric, at_least, self.classes_.tolist()
+        )
+        return self.thresholds_.copy()
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
         """Accuracy: the share of texts of which ``predict`` says the given label, or labels."""
@@ -661,8 +641,8 @@ class TextClassifier:
             result = evaluate_logits(model, logits, targets, begun)
         if self.thresholds_ is None and not self._many:
             return result
-        chosen = self._chosen(model.probabilities(logits))
-        return replace(result, accuracy=accuracy(targets, chosen))
+        predicted = self._chosen(model.probabilities(logits))
+        return replace(result, accuracy=accuracy(targets, predicted))
 
     def report(
         self, texts: Iterable[str], labels: Iterable[Any], *, intervals: bool = True, seed: int = 0
@@ -679,11 +659,11 @@ class TextClassifier:
         listed = _listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         probabilities = self.predict_proba(listed)
-        chosen, seconds = self._chosen(probabilities), time.perf_counter() - begun
+        predicted, seconds = self._chosen(probabilities), time.perf_counter() - begun
         found = measure(
             probabilities,
             targets,
-            chosen,
+            predicted,
             self.classes_.tolist(),
             intervals=intervals,
             seed=int(seed),
