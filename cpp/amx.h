@@ -25,19 +25,23 @@ static_assert(kTileSteps * sizeof(operand) == kTileBytes);
 // Unless they are configured, tiles hold NaN, which a test finds. The functions are not inlined, so
 // that they are compiled once.
 struct EmulatedTiles {
-  alignas(64) uint32_t rows[kTiles][kTileRows][kTileBytes / 4];
-  bool configured;
+  uint32_t rows[kTiles][kTileRows][kTileBytes / 4];
+  uint32_t configured;
 };
-thread_local EmulatedTiles emulated;
+constexpr uint32_t kConfigured = 0x5449434Fu;
 
-TG_NOINLINE void configure_tiles() { emulated.configured = true; }
-TG_NOINLINE void release_tiles() {
-  memset(emulated.rows, 0xFF, sizeof emulated.rows);
-  emulated.configured = false;
+// Not a thread_local of their own: every thread would pay for it, and without memory for it the
+// process would end.
+TG_NOINLINE EmulatedTiles& emulated_tiles() {
+  return *reinterpret_cast<EmulatedTiles*>(operand_scratch(2, sizeof(EmulatedTiles) / 4));
 }
 
+TG_NOINLINE void configure_tiles() { emulated_tiles().configured = kConfigured; }
+TG_NOINLINE void release_tiles() { memset(&emulated_tiles(), 0xFF, sizeof(EmulatedTiles)); }
+
 TG_NOINLINE void emulate_load(int tile, const void* from, long stride) {
-  if (!emulated.configured) return release_tiles();
+  EmulatedTiles& emulated = emulated_tiles();
+  if (emulated.configured != kConfigured) return release_tiles();
   for (int row = 0; row < kTileRows; ++row)
     memcpy(emulated.rows[tile][row], static_cast<const char*>(from) + row * stride, kTileBytes);
 }
@@ -47,6 +51,7 @@ TG_INLINE void load_tile(const void* from, long stride) {
 }
 
 TG_NOINLINE void emulate_store(int tile, void* to, long stride) {
+  const EmulatedTiles& emulated = emulated_tiles();
   for (int row = 0; row < kTileRows; ++row)
     memcpy(static_cast<char*>(to) + row * stride, emulated.rows[tile][row], kTileBytes);
 }
@@ -76,6 +81,7 @@ TG_INLINE float fused(float a, float b, float c) {
 // are summed apart, from zero and each by fused steps; then both are added, and that to the tile.
 // Denormals count as zeros, and rounding is to nearest even.
 TG_NOINLINE void emulate_multiply(int sums) {
+  EmulatedTiles& emulated = emulated_tiles();
   for (int row = 0; row < kTileRows; ++row) {
     float first[kPanel] = {}, second[kPanel] = {};
     for (int step = 0; step < kTileSteps; ++step) {
@@ -133,8 +139,8 @@ TG_INLINE void multiply_tiles() {
 
 #endif
 
-// While it lives, the calling thread can use tiles. No caller's tiles are lost: a function may
-// change all of them.
+// While it lives, the calling thread can use tiles. Afterwards they are released, whatever they
+// held before: by the calling convention nobody keeps tiles across a call.
 struct Tiles {
   TG_INLINE_MEMBER Tiles() { configure_tiles(); }
   TG_INLINE_MEMBER ~Tiles() { release_tiles(); }

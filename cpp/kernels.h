@@ -182,7 +182,8 @@ struct AdamArgs {
 
 constexpr int kPrecisions = 3;  // float32, bf16x3, bfloat16
 
-// Memory of the calling thread's own, for two arrays of rounded operands at a time.
+// Memory of the calling thread's own: 0 and 1 for arrays of rounded operands, 2 for emulated tiles.
+// Keeps its contents while it need not grow. Throws std::bad_alloc.
 float* operand_scratch(int which, size_t floats);
 
 struct Kernels {

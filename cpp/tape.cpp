@@ -93,7 +93,7 @@ float* Buffer::reserve(size_t floats) {
 }
 
 float* operand_scratch(int which, size_t floats) {
-  thread_local Buffer scratch[2];
+  thread_local Buffer scratch[3];
   return scratch[which].reserve(floats);
 }
 

@@ -204,7 +204,7 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     assert "text column 'text'" in printed[0]
     assert printed[1] == "48 training and 12 validation texts"
     assert printed[2] == "labels: 30 neg, 30 pos"
-    assert printed[3].startswith("words: half of the texts have up to ")
+    assert printed[3].startswith("tokens: half of the texts have up to ")
     epochs = [EPOCH_LINE.fullmatch(line) for line in printed[4:6]]
     model = (folder / "new.safetensors").read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()

@@ -143,7 +143,7 @@ def test_validation_and_test_files(folder: Path, capsys: pytest.CaptureFixture[s
     assert printed[1] == "41 training, 13 validation and 30 test texts"
     assert printed[2] == "labels: 21 neg, 20 pos"
     assert re.fullmatch(
-        r"words: half of the texts have up to \d+, 90 % up to \d+, the longest \d+; none is cut",
+        r"tokens: half of the texts have up to \d+, 90 % up to \d+, the longest \d+; none is cut",
         printed[3],
     )
     assert (
@@ -222,7 +222,7 @@ def test_lines_of_a_data_report() -> None:
     found = data_report.examine(TextClassifier(max_length=50), dataset)
     assert data_report.describe(found) == [
         "labels: 12 11, 11 10, 10 9, 9 8, 8 7, 7 6, 6 5, 5 4, 4 3, 3 2, and 2 more",
-        "words: half of the texts have up to 40, 90 % up to 72, the longest 79; "
+        "tokens: half of the texts have up to 40, 90 % up to 72, the longest 79; "
         "29 have more than the 50 that are read",
         *(
             []
@@ -234,7 +234,7 @@ def test_lines_of_a_data_report() -> None:
     classifier = TextClassifier(validation_fraction=0.0)
     found = data_report.examine(classifier, data.Dataset("a", "b", odd, None))
     assert data_report.describe(found)[1:] == [
-        "words: half of the texts have up to 1, 90 % up to 1, the longest 1; none is cut",
+        "tokens: half of the texts have up to 1, 90 % up to 1, the longest 1; none is cut",
         "texts to look at: empty 1, exact copies of others 1, with more than one label 1",
     ]
 

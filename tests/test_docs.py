@@ -65,13 +65,14 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
         assert done.returncode == 0, (line, done.stderr)
         assert done.stderr == "", line
         outputs.append(done.stdout)
-    assert len(outputs) == 6
+    assert len(outputs) == 7
     assert len(outputs[1].splitlines()) == 2
     judged = (tmp_path / "judged.csv").read_text(encoding="utf-8").splitlines()
     assert judged[0] == "id,text,label,probability"
     assert [line.split(",")[0] for line in judged[1:]] == ["1", "2"]
     assert outputs[3].count('"probabilities"') == 2
     assert "accuracy" in outputs[4]
+    assert "lovely" in outputs[5].splitlines()[0]
 
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]

@@ -29,22 +29,22 @@ def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
         held_out["test"] = dataset.test.texts
     return data.survey(
         train,
-        _token_counts(train.texts),
+        _token_counts(classifier.tokenizer, train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
     )
 
 
-def _token_counts(texts: list[str]) -> np.ndarray:
+def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
     """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
     import sys
 
     import numpy as np
 
-    from tidegate.text import Tokenizer, Vocabulary
+    from tidegate.text import Tokenizer, Vocabulary, check_tokenizer
 
-    tokenizer = Tokenizer("lecture", Vocabulary(("a",)))
+    tokenizer = Tokenizer(check_tokenizer(rules), Vocabulary(("a",)))
     blocks = []
     for start in range(0, len(texts), _BLOCK_TEXTS):
         encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)
@@ -61,7 +61,7 @@ def describe(found: Survey) -> list[str]:
     lengths = found.lengths
     lines = [
         f"labels: {', '.join(labels)}",
-        f"words: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
+        f"tokens: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
         f"the longest {lengths['longest']:,}; "
         + (
             f"{found.cut:,} have more than the {found.max_length:,} that are read"
