@@ -27,6 +27,7 @@ from tidegate.errors import (
     ConfigError,
     ModelFileError,
     NotFittedError,
+    ShapeError,
     unknown_choice,
 )
 from tidegate.labels import (
@@ -576,7 +577,18 @@ class TextClassifier:
         return self.decide(self.predict_proba(texts))
 
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives."""
+        """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives.
+
+        ShapeError unless they are [texts, classes] float64.
+        """
+        self._fitted()
+        if not isinstance(probabilities, np.ndarray):
+            raise ShapeError(f"probabilities is a {type(probabilities).__name__}; give an array")
+        if probabilities.shape[1:] != self.classes_.shape or probabilities.dtype != np.float64:
+            raise ShapeError(
+                f"probabilities is {probabilities.dtype} {list(probabilities.shape)}; float64 "
+                f"[texts, {len(self.classes_)}] is needed"
+            )
         numbers = self._chosen(probabilities)
         return numbers if self._many else np.asarray(self.classes_[numbers])
 
