@@ -351,6 +351,20 @@ def test_the_report_is_of_what_is_predicted(fitted: TextClassifier, three: TextC
         three.report(["red"], ["r"], seed=-1)
 
 
+def test_decisions_are_of_probabilities(fitted: TextClassifier) -> None:
+    sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
+    assert fitted.decide(sure).tolist() == ["neg", "pos", "neg"]
+    assert fitted.predict_labels(["lovely", "awful"]) == [("pos",), ("neg",)]
+    for odd, message in (
+        (sure[:, :1], r"probabilities is float64 \[3, 1\]; float64 \[texts, 2\] is needed"),
+        (sure[0], r"probabilities is float64 \[2\]"),
+        (sure.astype(np.float32), "probabilities is float32"),
+        ([[0.5, 0.5]], "probabilities is a list; give an array"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            fitted.decide(odd)  # type: ignore[arg-type]
+
+
 def test_validation_values_are_those_of_evaluate() -> None:
     classifier = make(epochs=2, calibrate=False).fit(TEXTS, LABELS)
     _, rows = classifier.split(len(TEXTS))
@@ -545,6 +559,10 @@ USES: list[Callable[[TextClassifier, Path], Any]] = [
     lambda classifier, path: classifier.predict_proba(["a"]),
     lambda classifier, path: classifier.score(["a"], ["neg"]),
     lambda classifier, path: classifier.evaluate(["a"], ["neg"]),
+    lambda classifier, path: classifier.report(["a"], ["neg"]),
+    lambda classifier, path: classifier.predict_labels(["a"]),
+    lambda classifier, path: classifier.decide(np.array([[0.5, 0.5]])),
+    lambda classifier, path: classifier.tune_threshold(["a"], ["neg"]),
     lambda classifier, path: classifier.save(path / "model"),
 ]
 

@@ -64,7 +64,7 @@ def test_resamples_are_of_all_texts_and_fixed_by_the_seed(texts: int) -> None:
     assert (weights == 0).mean() == pytest.approx((1 - 1 / texts) ** texts, abs=0.02)
     np.testing.assert_array_equal(np.concatenate(list(resampled(texts, 1))), weights)
     assert (next(resampled(texts, 2)) != blocks[0]).any()
-    assert max(map(len, blocks)) * texts <= 1 << 22
+    assert max(map(len, blocks)) * texts <= 1 << 20
 
 
 def test_a_bootstrap_is_the_quantiles_of_what_each_resample_says() -> None:

@@ -27,6 +27,7 @@ from tidegate.errors import (
     ConfigError,
     ModelFileError,
     NotFittedError,
+    ShapeError,
     unknown_choice,
 )
 from tidegate.labels import (
@@ -45,7 +46,7 @@ from tidegate.report import Report, measure
 from tidegate.scores import accuracy
 from tidegate.targets import encode_targets, targets_of
 from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
-from tidegate.thresholds import best_threshold, check_metric
+from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
@@ -608,10 +609,20 @@ class TextClassifier:
         return self.decide(self.predict_proba(texts))
 
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives."""
+        """What ``predict`` says of texts with these probabilities, as ``predict_proba`` gives.
+
+        ShapeError unless they are [texts, classes] float64.
+        """
+        self._fitted()
+        if not isinstance(probabilities, np.ndarray):
+            raise ShapeError(f"probabilities is a {type(probabilities).__name__}; give an array")
+        if probabilities.shape[1:] != self.classes_.shape or probabilities.dtype != np.float64:
+            raise ShapeError(
+                f"probabilities is {probabilities.dtype} {list(probabilities.shape)}; float64 "
+                f"[texts, {len(self.classes_)}] is needed"
+            )
         numbers = self._chosen(probabilities)
-        chosen: npt.NDArray[Any] = numbers if self._many else self.classes_[numbers]
-        return chosen
+        return numbers if self._many else np.asarray(self.classes_[numbers])
 
     def predict_labels(self, texts: Iterable[str]) -> list[tuple[Any, ...]]:
         """What ``predict`` says of each text, as a tuple of its labels: one, or any number."""
@@ -623,16 +634,7 @@ class TextClassifier:
 
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """[texts] the numbers of the classes that are predicted, or [texts, labels] of 0 and 1."""
-        if self.thresholds_ is not None:
-            parts = probabilities if self._many else probabilities[:, 1]
-            chosen: npt.NDArray[Any] = parts >= (
-                self.thresholds_ if self._many else self.thresholds_[0]
-            )
-        elif self._many:
-            chosen = probabilities > 0.5
-        else:
-            chosen = probabilities.argmax(axis=1)
-        return chosen.astype(np.int64)
+        return chosen(probabilities, self.thresholds_, many=self._many)
 
     def tune_threshold(
         self,
@@ -660,20 +662,10 @@ class TextClassifier:
             )
         listed = _listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
-        probabilities = self.predict_proba(listed)
-        wanted = range(len(self.classes_)) if self._many else (1,)
-        found = [
-            best_threshold(
-                probabilities[:, k],
-                targets[:, k] == 1 if self._many else targets == 1,
-                metric,
-                at_least,
-                self.classes_.tolist()[k],
-            )
-            for k in wanted
-        ]
-        self.thresholds_ = np.array(found)
-        return np.array(found)
+        self.thresholds_ = best_thresholds(
+            self.predict_proba(listed), targets, metric, at_least, self.classes_.tolist()
+        )
+        return self.thresholds_.copy()
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
         """Accuracy: the share of texts of which ``predict`` says the given label, or labels."""
@@ -693,8 +685,8 @@ class TextClassifier:
             result = evaluate_logits(model, logits, targets, begun)
         if self.thresholds_ is None and not self._many:
             return result
-        chosen = self._chosen(model.probabilities(logits))
-        return replace(result, accuracy=accuracy(targets, chosen))
+        predicted = self._chosen(model.probabilities(logits))
+        return replace(result, accuracy=accuracy(targets, predicted))
 
     def report(
         self, texts: Iterable[str], labels: Iterable[Any], *, intervals: bool = True, seed: int = 0
@@ -711,11 +703,11 @@ class TextClassifier:
         listed = _listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         probabilities = self.predict_proba(listed)
-        chosen, seconds = self._chosen(probabilities), time.perf_counter() - begun
+        predicted, seconds = self._chosen(probabilities), time.perf_counter() - begun
         found = measure(
             probabilities,
             targets,
-            chosen,
+            predicted,
             self.classes_.tolist(),
             intervals=intervals,
             seed=int(seed),

@@ -17,7 +17,7 @@ RESAMPLES = 1_000
 Interval = tuple[float, float]
 
 _NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % quantile
-_RESAMPLED_TOGETHER = 1 << 22  # weights that are held at once
+_RESAMPLED_TOGETHER = 1 << 20  # weights that are held at once
 
 
 def wilson(right: int, texts: int) -> Interval:

@@ -22,6 +22,47 @@ def check_metric(metric: object, at_least: object) -> None:
         raise ConfigError(f"at_least={at_least!r} must be a number above 0 and not above 1")
 
 
+def chosen(
+    probabilities: npt.NDArray[np.float64],
+    thresholds: npt.NDArray[np.float64] | None,
+    *,
+    many: bool,
+) -> npt.NDArray[np.int64]:
+    """What is predicted: [texts] class numbers, or [texts, labels] of 0 and 1 where many.
+
+    probabilities: [texts, classes]. thresholds: [labels] where many, else [1] of the second of two
+    classes; None for the likeliest class, or for what is above 0.5.
+    """
+    found: npt.NDArray[Any]
+    if many:
+        found = probabilities > 0.5 if thresholds is None else probabilities >= thresholds
+    elif thresholds is None:
+        found = probabilities.argmax(axis=1)
+    else:
+        found = probabilities[:, 1] >= thresholds[0]
+    return found.astype(np.int64)
+
+
+def best_thresholds(
+    probabilities: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.int32],
+    metric: str,
+    at_least: float,
+    labels: list[Any],
+) -> npt.NDArray[np.float64]:
+    """``best_threshold`` of the second of two classes, [1], or of each of several labels.
+
+    probabilities: [texts, classes]. targets: [texts] class numbers, or [texts, classes] of 0 and 1.
+    """
+    held = targets[:, None] == [1] if targets.ndim == 1 else targets == 1
+    first = len(labels) - held.shape[1]
+    found = [
+        best_threshold(probabilities[:, first + k], held[:, k], metric, at_least, label)
+        for k, label in enumerate(labels[first:])
+    ]
+    return np.array(found)
+
+
 def best_threshold(
     probabilities: npt.NDArray[np.float64],
     positive: npt.NDArray[np.bool_],
