@@ -21,10 +21,12 @@ import numpy.typing as npt
 from tidegate import initializers, model_file, ops, storage, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.checkpoint import check_checkpoint_size
+from tidegate.columns import unwrapped
 from tidegate.errors import (
     ConfigError,
+    DataError,
     ModelFileError,
-    NotFittedError,
+    not_fitted,
     unknown_choice,
 )
 from tidegate.labels import (
@@ -32,6 +34,7 @@ from tidegate.labels import (
     class_weights,
     encode_labels,
     known_targets,
+    label_array,
     plain,
 )
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
@@ -473,7 +476,7 @@ class TextClassifier:
 
     def _fitted(self) -> TextModel:
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
+            raise not_fitted("this TextClassifier is not trained yet; call fit or load first")
         self.model_.freeze()
         return self.model_
 
@@ -505,8 +508,17 @@ class TextClassifier:
         return chosen
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Accuracy: the share of texts whose likeliest label is the given one."""
-        return self.evaluate(texts, labels).accuracy
+        """Accuracy: the share of texts whose likeliest label is the given one.
+
+        A label that the classifier has not been trained on counts as wrong.
+        """
+        self._fitted()
+        listed = _listed_texts(texts)
+        given = label_array(labels, len(listed)).tolist()
+        if not given:
+            raise DataError("no texts to evaluate on")
+        right = [a == b for a, b in zip(self.predict(listed).tolist(), given, strict=True)]
+        return right.count(True) / len(right)
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
         """Loss and accuracy on texts with known labels.
@@ -599,5 +611,6 @@ class TextClassifier:
 
 
 def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
+    texts = unwrapped(texts)
     check_texts(texts)
     return texts if isinstance(texts, list) else list(texts)
