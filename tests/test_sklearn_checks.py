@@ -10,13 +10,15 @@ import pytest
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
-from tidegate import TextClassifier, ops
+from tidegate import GRUEncoder, TextClassifier, ops
 
 # Each check that fails, and why it may. All others have to pass.
-EXPECTED = {
+OF_ANY = {
+    "check_requires_y_none": "the error for labels=None is a ValueError in tidegate's own words",
+}
+OF_CLASSIFIERS = OF_ANY | {
     "check_classifiers_regression_target": "labels may be floats: 3.5 stars are a class",
     "check_supervised_y_2d": "a table of labels is refused, whose one column is easily given",
-    "check_requires_y_none": "the error for labels=None is a ValueError in tidegate's own words",
 }
 # Each check that can't be run, and why.
 SKIPPED = {
@@ -55,6 +57,15 @@ class TableClassifier(_ReadsTables, TextClassifier):
         return float(np.mean(self.predict(X) == y))
 
 
+class TableEncoder(_ReadsTables, GRUEncoder):
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        self._fitted()
+        return super().transform(texts_of(validate_data(self, X, reset=False)))
+
+    def fit_transform(self, X: Any, y: Any) -> Any:  # noqa: N803
+        return self.fit(X, y).transform(X)
+
+
 @pytest.fixture(autouse=True)
 def one_thread(restored_threads: None) -> None:
     ops.set_threads(1)
@@ -77,13 +88,19 @@ def run_checks(estimator: Any, expected: dict[str, str]) -> None:
     assert set(expected) <= {result["check_name"] for result in done}
 
 
+OPTIONS: dict[str, Any] = {
+    "embedding_size": 6,
+    "hidden_size": 6,
+    "epochs": 8,
+    "batch_size": 16,
+    "learning_rate": 0.03,
+    "validation_fraction": 0.0,
+}
+
+
 def test_every_check_of_a_classifier() -> None:
-    classifier = TableClassifier(
-        embedding_size=6,
-        hidden_size=6,
-        epochs=8,
-        batch_size=16,
-        learning_rate=0.03,
-        validation_fraction=0.0,
-    )
-    run_checks(classifier, EXPECTED)
+    run_checks(TableClassifier(**OPTIONS), OF_CLASSIFIERS)
+
+
+def test_every_check_of_an_encoder() -> None:
+    run_checks(TableEncoder(**OPTIONS), OF_ANY)

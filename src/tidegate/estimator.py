@@ -489,6 +489,12 @@ class TextClassifier:
         with self._own_threads():
             return model.probabilities(self._logits(_listed_texts(texts)))
 
+    def features(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
+        """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
+        model = self._fitted()
+        with self._own_threads():
+            return model.features(self._encode(_listed_texts(texts)))
+
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
         logits = self.model_.predict_logits(self._encode(texts))
