@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate import notebook
 from tidegate.errors import not_fitted, unknown_choice
 from tidegate.estimator import TextClassifier
 
@@ -88,13 +89,25 @@ class GRUEncoder:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classifier_")
 
-    def __repr__(self) -> str:
-        changed = ", ".join(
-            f"{name}={value!r}"
+    def _changed_params(self) -> dict[str, Any]:
+        return {
+            name: value
             for name, value in self.get_params().items()
             if repr(value) != repr(_ARGUMENTS[name].default)
-        )
+        }
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed_params().items())
         return f"GRUEncoder({changed})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: changed arguments, and of a trained one features and training."""
+        if not self.__sklearn_is_fitted__():
+            return notebook.card("GRUEncoder", self._changed_params(), {}, None)
+        trained = self.classifier_
+        facts = {"features": f"{len(self.get_feature_names_out()):,}"}
+        facts |= notebook.trained_facts(trained.model_, trained.classes_)
+        return notebook.card("GRUEncoder", self._changed_params(), facts, trained.history_)
 
     # --- training and use
 

@@ -2,6 +2,7 @@
 
     TidegateError
     ├── ConfigError           an option or argument has a value that it can't have
+    │   └── MissingPackageError   what was asked for needs a package that is not installed
     ├── DataError             texts, labels, tables or archives can't be used as they are
     │   └── DownloadError     data could not be fetched
     ├── ShapeError            an array's shape, dtype or range does not fit the operation
@@ -32,6 +33,10 @@ class TidegateError(Exception):
 
 class ConfigError(TidegateError, ValueError):
     """An option or argument has a value that it can't have."""
+
+
+class MissingPackageError(ConfigError, ImportError):
+    """What was asked for needs a package that is not installed; an extra brings it."""
 
 
 class DataError(TidegateError, ValueError):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, model_file, ops, storage, threads
+from tidegate import initializers, model_file, notebook, ops, storage, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.checkpoint import check_checkpoint_size
 from tidegate.columns import unwrapped
@@ -29,6 +29,7 @@ from tidegate.errors import (
     not_fitted,
     unknown_choice,
 )
+from tidegate.history import History
 from tidegate.labels import (
     check_class_weight,
     class_weights,
@@ -96,11 +97,11 @@ class TextClassifier:
     (see ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels), history_ (a list of EpochResult, of the
-    network alone; seconds are not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the
-    linear model, and the factors of both models' logits), after ``fit`` alone validation_ (the
-    Evaluation of the final model on the validation texts, None without any), and training_ (the
-    arguments above as the model was trained with them, which ``save`` writes whatever was set
-    since).
+    network alone, see ``History``; seconds are not stored in model files), tokenizer_, model_,
+    ngrams_ and mix_ (the linear model, and the factors of both models' logits), after ``fit`` alone
+    validation_ (the Evaluation of the final model on the validation texts, None without any), and
+    training_ (the arguments above as the model was trained with them, which ``save`` writes
+    whatever was set since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
@@ -227,14 +228,25 @@ class TextClassifier:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def __repr__(self) -> str:
+    def _changed_params(self) -> dict[str, Any]:
+        """The arguments that are not the defaults."""
         defaults = inspect.signature(type(self).__init__).parameters
-        changed = ", ".join(
-            f"{name}={value!r}"
+        return {
+            name: value
             for name, value in self.get_params().items()
             if repr(value) != repr(defaults[name].default)  # an array's != would be an array
-        )
+        }
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed_params().items())
         return f"TextClassifier({changed})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: changed arguments, and of a trained one labels, size, epochs."""
+        if not self.__sklearn_is_fitted__():
+            return notebook.card("TextClassifier", self._changed_params(), {}, None)
+        facts = notebook.trained_facts(self.model_, self.classes_)
+        return notebook.card("TextClassifier", self._changed_params(), facts, self.history_)
 
     # --- training
 
@@ -334,7 +346,7 @@ class TextClassifier:
         if checkpoint is not None:
             check_checkpoint_size(config, train_config)
         model = TextModel.initialize(config, train_config.seed, precision)
-        history: list[EpochResult] = []
+        history = History()
         for event in train_steps(
             model,
             train_set,
@@ -612,7 +624,7 @@ class TextClassifier:
         classifier.classes_ = trained.classes
         classifier.training_ = trained.training
         classifier.ngrams_, classifier.mix_ = trained.ngrams, trained.mix
-        classifier.history_ = trained.history
+        classifier.history_ = History(trained.history)
         return classifier
 
 
