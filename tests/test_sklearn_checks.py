@@ -48,7 +48,11 @@ class _ReadsTables:
         return super().fit(texts_of(validate_data(self, X)), y)  # type: ignore[misc]
 
 
-class TableClassifier(_ReadsTables, TextClassifier):
+class TableClassifier(_ReadsTables, TextClassifier):  # type: ignore[misc]
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:  # noqa: N803
+        table = validate_data(self, X, reset=not hasattr(self, "n_features_in_"))
+        return super().partial_fit(texts_of(table), y, classes)
+
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         self._fitted()
         return super().predict_proba(texts_of(validate_data(self, X, reset=False)))

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, model_file, notebook, ops, storage, threads
+from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.checkpoint import check_checkpoint_size
 from tidegate.columns import unwrapped
+from tidegate.continuing import Start, check_options
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -107,6 +108,7 @@ class TextClassifier:
     """
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
+    _stream: streaming.Stream | None = None  # what partial_fit goes on with
 
     def __init__(
         self,
@@ -274,15 +276,19 @@ class TextClassifier:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        start: Start | None = None,
     ) -> Iterator[StepResult | EpochResult]:
         """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
 
         ``checkpoint`` is a file that keeps the run; ``resume`` goes on from it if it is there.
+        ``start`` is a trained classifier to go on from, see ``continue_from``.
         Arguments are checked when the first result is asked for. ConfigError if the model or the
         checkpoint would be too large a file.
         """
         self.check()
-        events = self._fit_events(texts, labels, checkpoint, resume, validation)
+        if start is not None:
+            check_options(self, start.classifier)
+        events = self._fit_events(texts, labels, checkpoint, resume, validation, start)
         try:
             while True:
                 with self._own_threads():
@@ -301,13 +307,18 @@ class TextClassifier:
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        start: Start | None = None,
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
-        classes, targets = encode_labels(labels, len(listed))
-        tokenizer = Tokenizer.fit(
-            listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
-        )
+        if start is None:
+            classes, targets = encode_labels(labels, len(listed))
+            tokenizer = Tokenizer.fit(
+                listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
+            )
+        else:
+            classes, targets = start.encode_labels(labels, len(listed))
+            tokenizer = start.tokenizer(listed, self.vocabulary_size)
         # A small corpus has fewer words than there are ids.
         config = replace(
             self._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
@@ -345,7 +356,10 @@ class TextClassifier:
         )
         if checkpoint is not None:
             check_checkpoint_size(config, train_config)
-        model = TextModel.initialize(config, train_config.seed, precision)
+        if start is None:
+            model = TextModel.initialize(config, train_config.seed, precision)
+        else:
+            model = start.model(config, classes, train_config.seed, precision)
         history = History()
         for event in train_steps(
             model,
@@ -354,10 +368,13 @@ class TextClassifier:
             train_config,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
+            start=None if start is None else start.digest(),
         ):
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
+        if start is not None:
+            start.check_kept(model, tokenizer, classes)
         self.ngrams_: NgramModel | None = None
         self.mix_ = (1.0, 0.0)
         if hashed is not None and held_hashed is not None:
@@ -376,7 +393,7 @@ class TextClassifier:
                 self.ngrams_.score_rows(held_hashed),
                 held_set.targets,
             )
-        self.validation_ = None
+        self.validation_: Evaluation | None = None
         if len(held_set):
             begun = time.perf_counter()
             logits = model.predict_logits(held_set.texts)
@@ -388,6 +405,53 @@ class TextClassifier:
         self.model_ = model
         self.history_ = history
         self.training_ = training
+
+    def partial_fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        classes: Iterable[Any] | None = None,
+    ) -> TextClassifier:
+        """Train by one pass over the texts, and go on from there with the next call's.
+
+        classes: all labels that any call may bring, needed in the first one. The first call's texts
+        make the vocabulary; a trained or loaded classifier keeps its own, and its classes. All
+        texts train, in batches, and Adam's state is kept between calls, in pickles too, but not in
+        model files. epochs and validation_fraction are not looked at; ConfigError for ngrams,
+        patience, average, a schedule, warmup and class_weight="balanced", which need all texts at
+        once. After an error the model is as it was before the call, and Adam begins anew.
+        """
+        with self._own_threads():
+            streaming.partial_fit(self, _listed_texts(texts), labels, classes)
+        return self
+
+    @classmethod
+    def continue_from(
+        cls,
+        start: TextClassifier | str | os.PathLike[str],
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        keep: tuple[Iterable[str], Iterable[Any]] | None = None,
+        max_loss: float = 0.01,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        **changed: Any,
+    ) -> TextClassifier:
+        """A new classifier that has gone on learning from ``start``, which stays as it is.
+
+        start: a trained classifier, or a model file. changed: arguments for this training, such as
+        epochs=2; those of the network's shape can't be others. Labels that the model did not know
+        get output columns of their own, and new words ids: at most as many as a model of these
+        texts alone would have. keep: texts and labels of earlier examples that do not train;
+        TrainingError if the accuracy on them falls by more than max_loss.
+        """
+        trained = start if isinstance(start, TextClassifier) else cls.load(start)
+        trained._fitted()
+        begun = Start(trained, keep, max_loss)
+        classifier = cls(**trained.get_params()).set_params(**changed)
+        for _ in classifier.fit_steps(texts, labels, validation=validation, start=begun):
+            pass
+        return classifier
 
     def check(self) -> None:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
