@@ -75,6 +75,26 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
     assert "lovely" in outputs[5].splitlines()[0]
 
 
+@pytest.mark.parametrize("document", ["docs/models.md", "docs/scikit-learn.md"])
+def test_snippets_print_what_stands_below_them(
+    document: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One after another, as in one notebook."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert [language for language, _ in blocks] == ["python", "text"] * (len(blocks) // 2)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, object] = {}
+    for (_, snippet), (_, expected) in zip(blocks[::2], blocks[1::2], strict=True):
+        exec(compile(snippet, document, "exec"), names)  # noqa: S102 (our own file)
+        assert capsys.readouterr().out == expected
+
+
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
 DOCUMENTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 

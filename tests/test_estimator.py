@@ -425,7 +425,7 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
     "more texts": (["a", "b", "c"], [0, 1], "3 texts have 2 labels; give one label for each text"),
     "more labels": (["a"], [0, 1], "1 texts have 2 labels"),
     "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
-    "one class": (["a", "b"], ["x", "x"], "every label is 'x'; a classifier needs texts of at"),
+    "one class": (["a", "b"], ["x", "x"], "every label is 'x', one class; a classifier needs"),
     "None": (["a", "b"], [None, 1], "label 0 is None; labels are str, int, bool or float"),
     "a list": (
         ["a", "b"],
@@ -545,13 +545,25 @@ def test_numpy_s_numbers_are_numbers(fitted: TextClassifier) -> None:
 
 def test_unknown_labels_are_refused_in_evaluation(fitted: TextClassifier) -> None:
     with pytest.raises(DataError, match="label 'so-so' is not one of the model's: neg, pos"):
-        fitted.score(["a film", "it"], ["neg", "so-so"])
+        fitted.evaluate(["a film", "it"], ["neg", "so-so"])
     with pytest.raises(DataError, match="2 texts have 1 labels"):
         fitted.evaluate(["a film", "it"], ["neg"])
     with pytest.raises(DataError, match="texts is a str"):
         fitted.predict("a film")
     with pytest.raises(DataError, match="text 0 is a int"):
         fitted.predict_proba([7])  # type: ignore[list-item]
+
+
+def test_unknown_labels_are_wrong_in_the_score(fitted: TextClassifier) -> None:
+    texts = ["a lovely film", "an awful film", "a great plot", "a dull plot"]
+    assert fitted.predict(texts).tolist() == ["pos", "neg", "pos", "neg"]
+    assert fitted.score(texts, ["pos", "neg", "pos", "neg"]) == 1.0
+    assert fitted.score(texts, ["pos", "so-so", "neg", "neg"]) == 0.5
+    assert fitted.score(texts, [1, 2, 3, 4]) == 0.0
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        fitted.score([], [])
+    with pytest.raises(DataError, match="2 texts have 1 labels"):
+        fitted.score(["a film", "it"], ["neg"])
 
 
 USES: list[Callable[[TextClassifier, Path], Any]] = [

@@ -257,4 +257,6 @@ def _differences(own: Mapping[str, Any], stored: Any) -> str:
             for name, value in own[part].items():
                 if given.get(name) != value:
                     found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
+    if isinstance(stored, Mapping) and stored.get("start") != own.get("start"):
+        found.append("another model to begin with")
     return ", ".join(found) or "other texts or labels"

@@ -19,20 +19,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, model_file, ops, storage, threads
+from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
+from tidegate.columns import unwrapped
+from tidegate.continuing import Start, check_options
 from tidegate.errors import (
     ConfigError,
+    DataError,
     ModelFileError,
-    NotFittedError,
     ShapeError,
+    not_fitted,
     unknown_choice,
 )
+from tidegate.history import History
 from tidegate.labels import (
     check_class_weight,
     class_weights,
+    label_array,
     plain,
     text_weights,
     training_weights,
@@ -123,17 +128,18 @@ class TextClassifier:
     (see ``ops.choose_precision``); a model keeps the one that it was trained with.
 
     After ``fit`` or ``load``: classes_ (sorted labels; of an array of 0 and 1 its columns'
-    numbers), history_ (a list of EpochResult, of the network alone; seconds are not stored in model
-    files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the factors of both models'
-    logits; without one, (factor, 0.0)), thresholds_ (None until ``tune_threshold``), after ``fit``
-    alone validation_ (the Evaluation of the final model on the validation texts, None without any),
-    and training_ (the arguments above as the model was trained with them, which ``save`` writes
-    whatever was set since).
+    numbers), history_ (a list of EpochResult, of the network alone, see ``History``; seconds are
+    not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the
+    factors of both models' logits; without one, (factor, 0.0)), thresholds_ (None until
+    ``tune_threshold``), after ``fit`` alone validation_ (the Evaluation of the final model on the
+    validation texts, None without any), and training_ (the arguments above as the model was trained
+    with them, which ``save`` writes whatever was set since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
+    _stream: streaming.Stream | None = None  # what partial_fit goes on with
 
     def __init__(
         self,
@@ -282,14 +288,25 @@ class TextClassifier:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def __repr__(self) -> str:
+    def _changed_params(self) -> dict[str, Any]:
+        """The arguments that are not the defaults."""
         defaults = inspect.signature(type(self).__init__).parameters
-        changed = ", ".join(
-            f"{name}={value!r}"
+        return {
+            name: value
             for name, value in self.get_params().items()
             if repr(value) != repr(defaults[name].default)  # an array's != would be an array
-        )
+        }
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed_params().items())
         return f"TextClassifier({changed})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: changed arguments, and of a trained one labels, size, epochs."""
+        if not self.__sklearn_is_fitted__():
+            return notebook.card("TextClassifier", self._changed_params(), {}, None)
+        facts = notebook.trained_facts(self.model_, self.classes_)
+        return notebook.card("TextClassifier", self._changed_params(), facts, self.history_)
 
     # --- training
 
@@ -325,15 +342,20 @@ class TextClassifier:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        start: Start | None = None,
     ) -> Iterator[StepResult | EpochResult]:
         """Like ``fit``, yielding each step's and each epoch's result; fitted when exhausted.
 
         ``checkpoint`` is a file that keeps the run; ``resume`` goes on from it if it is there.
+        ``start`` is a trained classifier to go on from, see ``continue_from``.
         Arguments are checked when the first result is asked for. ConfigError if the model or the
         checkpoint would be too large a file.
         """
         self.check()
-        events = self._fit_events(texts, labels, sample_weight, checkpoint, resume, validation)
+        if start is not None:
+            check_options(self, start.classifier)
+        given = sample_weight, checkpoint, resume, validation, start
+        events = self._fit_events(texts, labels, *given)
         try:
             while True:
                 with self._own_threads():
@@ -353,10 +375,18 @@ class TextClassifier:
         checkpoint: str | os.PathLike[str] | None,
         resume: bool,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        start: Start | None = None,
     ) -> Generator[StepResult | EpochResult, None, None]:
         training = self._training()
         listed = _listed_texts(texts)
-        classes, targets = encode_targets(labels, len(listed))
+        if start is None:
+            classes, targets = encode_targets(labels, len(listed))
+            tokenizer = Tokenizer.fit(
+                listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
+            )
+        else:
+            classes, targets = start.encode_labels(labels, len(listed))
+            tokenizer = start.tokenizer(listed, self.vocabulary_size)
         many = targets.ndim == 2
         if many and self.class_weight is not None:
             raise ConfigError(
@@ -364,9 +394,6 @@ class TextClassifier:
                 "several; leave it out, or give sample_weight"
             )
         text_weight = text_weights(sample_weight, len(listed))
-        tokenizer = Tokenizer.fit(
-            listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
-        )
         # A small corpus has fewer words than there are ids.
         config = replace(
             self._model_config(classes=len(classes)),
@@ -410,8 +437,11 @@ class TextClassifier:
         )
         if checkpoint is not None:
             check_checkpoint_size(config, train_config)
-        model = TextModel.initialize(config, train_config.seed, precision)
-        history: list[EpochResult] = []
+        if start is None:
+            model = TextModel.initialize(config, train_config.seed, precision)
+        else:
+            model = start.model(config, classes, train_config.seed, precision)
+        history = History()
         for event in train_steps(
             model,
             train_set,
@@ -419,10 +449,13 @@ class TextClassifier:
             train_config,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
+            start=None if start is None else start.digest(),
         ):
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
+        if start is not None:
+            start.check_kept(model, tokenizer, classes)
         begun = time.perf_counter()
         logits, scores = model.predict_logits(held_set.texts), None
         spent = time.perf_counter() - begun
@@ -451,7 +484,7 @@ class TextClassifier:
             if validation is None and len(validation_rows):
                 # The factors are found; from here on it may know these texts, too.
                 self.ngrams_ = fit_on(np.concatenate([train_rows, validation_rows]))
-        self.validation_ = None
+        self.validation_: Evaluation | None = None
         if len(held_set):
             begun = time.perf_counter() - spent
             self.validation_ = evaluate_logits(
@@ -462,6 +495,53 @@ class TextClassifier:
         self.model_ = model
         self.history_ = history
         self.training_ = training
+
+    def partial_fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        classes: Iterable[Any] | None = None,
+    ) -> TextClassifier:
+        """Train by one pass over the texts, and go on from there with the next call's.
+
+        classes: all labels that any call may bring, needed in the first one. The first call's texts
+        make the vocabulary; a trained or loaded classifier keeps its own, and its classes. All
+        texts train, in batches, and Adam's state is kept between calls, in pickles too, but not in
+        model files. epochs and validation_fraction are not looked at; ConfigError for ngrams,
+        patience, average, a schedule, warmup and class_weight="balanced", which need all texts at
+        once. After an error the model is as it was before the call, and Adam begins anew.
+        """
+        with self._own_threads():
+            streaming.partial_fit(self, _listed_texts(texts), labels, classes)
+        return self
+
+    @classmethod
+    def continue_from(
+        cls,
+        start: TextClassifier | str | os.PathLike[str],
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        keep: tuple[Iterable[str], Iterable[Any]] | None = None,
+        max_loss: float = 0.01,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        **changed: Any,
+    ) -> TextClassifier:
+        """A new classifier that has gone on learning from ``start``, which stays as it is.
+
+        start: a trained classifier, or a model file. changed: arguments for this training, such as
+        epochs=2; those of the network's shape can't be others. Labels that the model did not know
+        get output columns of their own, and new words ids: at most as many as a model of these
+        texts alone would have. keep: texts and labels of earlier examples that do not train;
+        TrainingError if the accuracy on them falls by more than max_loss.
+        """
+        trained = start if isinstance(start, TextClassifier) else cls.load(start)
+        trained._fitted()
+        begun = Start(trained, keep, max_loss)
+        classifier = cls(**trained.get_params()).set_params(**changed)
+        for _ in classifier.fit_steps(texts, labels, validation=validation, start=begun):
+            pass
+        return classifier
 
     def check(self) -> None:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
@@ -565,7 +645,7 @@ class TextClassifier:
 
     def _fitted(self) -> TextModel:
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
+            raise not_fitted("this TextClassifier is not trained yet; call fit or load first")
         self.model_.freeze()
         return self.model_
 
@@ -581,6 +661,12 @@ class TextClassifier:
         model = self._fitted()
         with self._own_threads():
             return model.probabilities(self._logits(_listed_texts(texts)))
+
+    def features(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
+        """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
+        model = self._fitted()
+        with self._own_threads():
+            return model.features(self._encode(_listed_texts(texts)))
 
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
@@ -668,8 +754,19 @@ class TextClassifier:
         return self.thresholds_.copy()
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Accuracy: the share of texts of which ``predict`` says the given label, or labels."""
-        return self.evaluate(texts, labels).accuracy
+        """Accuracy: the share of texts of which ``predict`` says the given label, or labels.
+
+        A label that the classifier has not been trained on counts as wrong.
+        """
+        self._fitted()
+        listed = _listed_texts(texts)
+        if self._many:
+            return self.evaluate(listed, labels).accuracy
+        given = label_array(labels, len(listed)).tolist()
+        if not given:
+            raise DataError("no texts to evaluate on")
+        right = [a == b for a, b in zip(self.predict(listed).tolist(), given, strict=True)]
+        return right.count(True) / len(right)
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
         """Loss and accuracy on texts with known labels.
@@ -793,10 +890,11 @@ class TextClassifier:
         classifier.training_ = trained.training
         classifier.ngrams_, classifier.mix_ = trained.ngrams, trained.mix
         classifier.thresholds_ = trained.thresholds
-        classifier.history_ = trained.history
+        classifier.history_ = History(trained.history)
         return classifier
 
 
 def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
+    texts = unwrapped(texts)
     check_texts(texts)
     return texts if isinstance(texts, list) else list(texts)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError
 from tidegate.model import check_whole
 from tidegate.text import check_column
@@ -22,6 +23,7 @@ LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
 
 def label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
     """Labels as an array of str, int, bool or float; DataError for anything else."""
+    labels = unwrapped(labels)
     check_column("labels", labels, "give a list with one label for each text")
     listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(listed) != texts:
@@ -55,8 +57,8 @@ def encode_labels(
     classes, targets = np.unique(array, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
-            f"every label is {classes.tolist()[0]!r}; a classifier needs texts of at least two "
-            "classes"
+            f"every label is {classes.tolist()[0]!r}, one class; a classifier needs texts of at "
+            "least two classes"
         )
     check_whole("classes", len(classes), 2, 100_000)
     return classes, targets.reshape(-1).astype(np.int32)

@@ -382,15 +382,27 @@ class TextModel:
         plain = config.poolings == ("last",) and not config.layer_norm
         return plain and config.layers == 1 and not config.bidirectional
 
+    def features(self, texts: TokenizedTexts) -> Float32:
+        """[texts, F], the vector of each text that the output layer reads.
+
+        F is ``state_size`` times the kinds of pooling. The same bits whatever texts stand beside
+        one another; beside the result, memory does not grow with their number.
+        """
+        width = len(self.parameters["output.kernel"])
+        return self._in_groups(texts, Chain(*self.layers[:-1]), width)
+
     def _score_in_groups(self, texts: TokenizedTexts) -> Float32:
-        """The logits of the layers themselves, over texts of nearly one length at a time."""
-        logits = np.empty((len(texts), self.config.logits), np.float32)
+        return self._in_groups(texts, self._chain, self.config.logits)
+
+    def _in_groups(self, texts: TokenizedTexts, chain: Chain, width: int) -> Float32:
+        """[texts, width] of the layers themselves, over texts of nearly one length at a time."""
+        results = np.empty((len(texts), width), np.float32)
         order = np.argsort(-texts.lengths, kind="stable")
         for start in range(0, len(order), _SCORED_TOGETHER):
             rows = order[start : start + _SCORED_TOGETHER]
             batch = self.pack(texts, rows)
-            logits[rows[batch.rows]] = self(batch)[0]
-        return logits
+            results[rows[batch.rows]] = chain(batch)[0]
+        return results
 
     def freeze(self) -> None:
         """Make every later prediction faster, and the model one that can't be changed.

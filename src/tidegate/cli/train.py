@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidegate import atomic
-from tidegate.cli import data_report, files, options, terminal
+from tidegate.cli import continuing, data_report, files, options, terminal
 from tidegate.cli.labels import check_separator, split_labels
 from tidegate.cli.progress import follow
 from tidegate.errors import (
@@ -190,6 +190,9 @@ def train(
         bool,
         typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
     ] = False,
+    start: continuing.From = None,
+    keep: continuing.Keep = None,
+    max_loss: continuing.MaxLoss = None,
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -204,6 +207,7 @@ def train(
       tidegate train imdb
       tidegate train reviews.csv -o reviews.safetensors --epochs 5
       tidegate train reviews.csv --validation other.csv --test held_out.csv
+      tidegate train new.csv --from reviews.safetensors --keep held_out.csv
     """
     started = time.perf_counter()
     check_separator(label_separator, source)
@@ -241,6 +245,7 @@ def train(
             "--output": output,
             "--checkpoint": checkpoint,
             "--report": report,
+            "--keep": keep,
         }
     )
     _check_new(output, checkpoint, force=force, resume=resume)
@@ -257,10 +262,23 @@ def train(
     from tidegate.model_file import check_quantize
 
     check_quantize(quantize)
-    if preset is None:
-        preset = "lecture" if source == "imdb" else "default"
-    classifier = TextClassifier.from_preset(preset, **overrides)
-    classifier.check()  # now, and not after a download
+    begun = continuing.begin(
+        start,
+        keep,
+        max_loss,
+        preset=preset,
+        others={"SOURCE": Path(source), "--checkpoint": checkpoint, "--report": report},
+        text_column=text_column,
+        label_column=label_column,
+        encoding=encoding,
+    )
+    if begun is not None:
+        classifier = continuing.classifier(begun, overrides)
+    else:
+        if preset is None:
+            preset = "lecture" if source == "imdb" else "default"
+        classifier = TextClassifier.from_preset(preset, **overrides)
+        classifier.check()  # now, and not after a download
     if threads is not None:
         ops.set_threads(threads)  # for all that the command computes
     with atomic.locked(checkpoint):
@@ -276,6 +294,7 @@ def train(
             validation=validation_file,
             test=test,
             progress=terminal.progress_wanted(quiet),
+            min_classes=2 if begun is None else 1,
         )
         found = None if quiet and report is None else data_report.examine(classifier, dataset)
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
@@ -298,6 +317,7 @@ def train(
             validation=None
             if separate is None
             else (separate.texts, split_labels(separate.labels, label_separator)),
+            start=begun,
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
@@ -305,6 +325,8 @@ def train(
             if not quiet and classifier.ngrams_ is not None and together is not None:
                 figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
                 terminal.say(f"with n-grams  {figures}")
+            if not quiet:
+                continuing.say_kept(begun)
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
         with _saved(output):
@@ -320,6 +342,7 @@ def train(
                     terminal.say(f"test accuracy {figures}")
             if report is not None and found is not None:
                 results = _report(classifier, dataset, found, measured, output, sha256, quantize)
+                results |= continuing.report(begun, start)
                 results["seconds"] = time.perf_counter() - started
                 files.write_report(report, results)
             if not quiet:
