@@ -74,6 +74,11 @@ void fit_class(const LinearFit& fit, int output) {
   // cost * sigmoid(-margin). It begins near 0 and not at it, where no gradient is.
   std::vector<float> weights(fit.buckets, 0.0f);
   double bias = 0.0;
+  if (fit.goes_on) {
+    for (long b = 0; b < fit.buckets; ++b)
+      weights[b] = fit.weights[b * fit.outputs + output] / scales[b];
+    bias = fit.bias[output];
+  }
   std::vector<double> dual(rows.count, 0.0);
   std::vector<long> order(rows.count);
   std::iota(order.begin(), order.end(), 0L);

@@ -26,6 +26,7 @@ struct LinearFit {
   int rounds;
   double tolerance;
   uint64_t seed;   // of the order of visits
+  bool goes_on;    // from what weights and bias hold: the squares are then of what is added to it
   float* weights;  // [buckets, outputs] out: scales included
   float* bias;     // [outputs] out
 };

@@ -239,7 +239,7 @@ def test_classes_are_needed_once_and_stay() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ngrams": 2}, "ngrams=2 is a linear model, which can't go on learning; set ngrams=0"),
+        ({"ngrams": 2}, "ngrams=2 is a linear model, which partial_fit can't weigh; set ngrams=0"),
         ({"schedule": "cosine"}, "schedule='cosine' needs to know how many steps there will be"),
         ({"warmup": 0.1}, r"warmup=0.1 .*; set warmup=0.0 for partial_fit"),
         ({"average": 0.9}, r"average=0.9 .*; set average=0.0"),

@@ -147,6 +147,7 @@ def fit_linear(
     rounds: int,
     tolerance: float,
     seed: int,
+    goes_on: bool,
     weights: _FloatRows,
     bias: _Floats,
 ) -> None: ...

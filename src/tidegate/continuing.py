@@ -19,6 +19,7 @@ from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
 from tidegate.labels import LABEL_TYPES, known_targets, label_array
 from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.ngrams import NgramModel, with_classes
 from tidegate.text import Tokenizer, Vocabulary, check_texts
 
 if TYPE_CHECKING:
@@ -115,17 +116,30 @@ class Start:
             digest.update(np.ascontiguousarray(value, "<f4").data)
         return digest.hexdigest()
 
-    def check_kept(self, model: TextModel, tokenizer: Tokenizer, classes: npt.NDArray[Any]) -> None:
-        """TrainingError if the kept texts' accuracy fell by more than max_loss."""
+    def ngrams(self, classes: npt.NDArray[Any]) -> NgramModel | None:
+        """The linear model that ours has beside it, for these classes."""
+        linear = self.classifier.ngrams_
+        if linear is None:
+            return None
+        places = np.searchsorted(classes, self.classifier.classes_)
+        return with_classes(linear, places, len(classes))
+
+    @property
+    def kept_texts(self) -> list[str]:
+        """Those on which the result is measured; none without ``keep``."""
+        return [] if self.keep is None else self._kept_texts
+
+    def check_kept(self, probabilities: npt.NDArray[np.float64], classes: npt.NDArray[Any]) -> None:
+        """TrainingError if the kept texts' accuracy fell by more than max_loss.
+
+        probabilities: [texts, classes] what the result says of them.
+        """
         if self.keep is None:
             return
-        texts = self._kept_texts
         wanted = self.classifier.classes_[self._kept_targets]
-        before = int((self.classifier.predict(texts) == wanted).sum())
-        encoded = tokenizer.encode_all(texts, model.config.max_length)
-        found = model.probabilities(model.predict_logits(encoded)).argmax(axis=1)
-        after = int((classes[found] == wanted).sum())
-        count = len(texts)
+        before = int((self.classifier.predict(self._kept_texts) == wanted).sum())
+        after = int((classes[probabilities.argmax(axis=1)] == wanted).sum())
+        count = len(wanted)
         self.kept_accuracy = before / count, after / count
         if before - after > float(self.max_loss) * count + 1e-9:
             raise TrainingError(
@@ -153,13 +167,19 @@ def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
                 f"{name}={asked!r} is not the trained model's, {own!r}, which it keeps as it goes "
                 f"on learning; set {name}={own!r}, or train anew"
             )
-    check_no_ngrams(classifier)
+    longest = 0 if trained.ngrams_ is None else trained.ngrams_.longest
+    if classifier.ngrams not in (0, longest):
+        choices = f"ngrams={longest}" if not longest else f"ngrams={longest}, or 0 for none"
+        raise ConfigError(
+            f"ngrams={classifier.ngrams} is not the trained model's, {longest}, which it keeps as "
+            f"it goes on learning; set {choices}, or train anew"
+        )
 
 
 def check_no_ngrams(classifier: TextClassifier) -> None:
-    """ConfigError for a linear model, which is fitted to all of its texts at once."""
+    """ConfigError for a linear model, which is weighed on texts that training has not seen."""
     if classifier.ngrams:
         raise ConfigError(
-            f"ngrams={classifier.ngrams} is a linear model, which can't go on learning; set "
-            "ngrams=0 to go on with the network alone, or train anew on all texts"
+            f"ngrams={classifier.ngrams} is a linear model, which partial_fit can't weigh; set "
+            "ngrams=0 for the network alone, or go on with continue_from"
         )

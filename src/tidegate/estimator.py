@@ -425,7 +425,10 @@ class TextClassifier:
                 f"patience={self.patience} waits for a better validation, and there are no texts "
                 "to validate on; set validation_fraction to 0.1, say"
             )
+        linear = start.ngrams(classes) if start is not None and self.ngrams else None
         bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
+        if linear is not None:
+            bits = linear.bits
         hashed, held_hashed = (
             hash_texts(some, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
             for some in (listed, held_texts)
@@ -454,8 +457,6 @@ class TextClassifier:
             if isinstance(event, EpochResult):
                 history.append(event)
             yield event
-        if start is not None:
-            start.check_kept(model, tokenizer, classes)
         begun = time.perf_counter()
         logits, scores = model.predict_logits(held_set.texts), None
         spent = time.perf_counter() - begun
@@ -471,6 +472,7 @@ class TextClassifier:
                 "bits": bits,
                 "cost": float(self.ngram_cost),
                 "seed": train_config.seed,
+                "start": linear,
             }
 
             def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
@@ -490,6 +492,11 @@ class TextClassifier:
             self.validation_ = evaluate_logits(
                 model, self._mixed(logits, scores), held_targets, begun
             )
+        if start is not None and start.kept_texts:
+            kept = tokenizer.encode_all(start.kept_texts, self.max_length)
+            linear_scores = None if self.ngrams_ is None else self.ngrams_.scores(start.kept_texts)
+            kept_logits = self._mixed(model.predict_logits(kept), linear_scores)
+            start.check_kept(model.probabilities(kept_logits), classes)
         self.classes_ = classes
         self.tokenizer_ = tokenizer
         self.model_ = model

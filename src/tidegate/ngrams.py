@@ -129,13 +129,18 @@ def fit_ngrams(
     bits: int,
     cost: float = 1.0,
     seed: int = 0,
+    start: NgramModel | None = None,
 ) -> NgramModel:
     """Logistic regression of each class against the others; of class 1 where there are two.
 
     rows: as ``hash_texts`` makes them with these settings. classes: [texts] class numbers below
     ``count``; or [texts, count] of 0 and 1, where each column is fitted by itself. cost: what a
-    text's loss counts against the squares of the weights. The same bits for any number of threads.
+    text's loss counts against the squares of the weights. start: a model of the same settings and
+    classes to go on from; the squares are then of what is added to its weights. The same bits for
+    any number of threads.
     """
+    if start is not None and start.weights.shape != (1 << bits, 1 if count == 2 else count):
+        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
     several = classes.ndim == 2
     check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
     check_range("classes", classes, 2 if several else count)
@@ -144,11 +149,14 @@ def fit_ngrams(
     def fit(numbers: Int32, outputs: int, seed: int) -> tuple[Float32, Float32]:
         weights = np.empty((1 << bits, outputs), np.float32)
         bias = np.empty(outputs, np.float32)
-        _kernels.fit_linear(
-            rows.buckets, rows.offsets, numbers, cost, _ROUNDS, _TOLERANCE, seed, weights, bias
-        )
+        if start is not None:
+            weights[...], bias[...] = start.weights, start.bias
+        settings = cost, _ROUNDS, _TOLERANCE, seed, start is not None
+        _kernels.fit_linear(rows.buckets, rows.offsets, numbers, *settings, weights, bias)
         return weights, bias
 
+    if several and start is not None:
+        raise ShapeError("start is for one label a text")
     if several:
         columns = (np.ascontiguousarray(column) for column in classes.T)
         # As the classes of one fit have it, each in an order of its own.
@@ -169,6 +177,24 @@ def _check_rows(rows: BucketRows, buckets: int) -> None:
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
         raise ShapeError(f"offsets must rise from 0 to the number of buckets, {total}")
     check_range("buckets", rows.buckets, buckets)
+
+
+def with_classes(model: NgramModel, old: npt.NDArray[np.int64], count: int) -> NgramModel:
+    """The model for more classes, about whose new ones it says nothing yet.
+
+    old: [classes] the number that each class of the model has among ``count`` ones.
+    """
+    outputs = 1 if count == 2 else count
+    if outputs == model.weights.shape[1]:
+        return model
+    weights = np.zeros((len(model.weights), outputs), np.float32)
+    bias = np.zeros(outputs, np.float32)
+    if model.weights.shape[1] == 1:  # of the second class; the first one's is the opposite
+        signs = np.array([-1.0, 1.0], np.float32)
+        weights[:, old], bias[old] = model.weights * signs, model.bias * signs
+    else:
+        weights[:, old], bias[old] = model.weights, model.bias
+    return NgramModel(model.kind, model.longest, weights, bias)
 
 
 # What both models' logits are multiplied by where no validation says better: together they are

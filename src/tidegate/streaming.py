@@ -86,7 +86,8 @@ def partial_fit(
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []
     classifier.history_ = History([*earlier, result][-MOST_RESULTS:])
     classifier.classes_, classifier.tokenizer_ = known, tokenizer
-    classifier.ngrams_, classifier.mix_, classifier.validation_ = None, (1.0, 0.0), None
+    classifier.ngrams_, classifier.mix_ = None, (1.0, 0.0)
+    classifier.thresholds_ = classifier.validation_ = None
     classifier.training_ = training
     classifier.model_ = stream.model
     classifier._stream = stream
@@ -146,9 +147,9 @@ def _listed(classes: npt.NDArray[Any]) -> str:
 
 def _check_options(classifier: TextClassifier) -> None:
     """ConfigError for what needs to know all texts, or how many steps there will be."""
+    check_no_ngrams(classifier)
     if classifier.__sklearn_is_fitted__():
         check_options(classifier, classifier)
-    check_no_ngrams(classifier)
     if isinstance(classifier.class_weight, str):
         raise ConfigError(
             f"class_weight={classifier.class_weight!r} needs all labels at once; give partial_fit "
