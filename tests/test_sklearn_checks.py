@@ -19,10 +19,17 @@ OF_ANY = {
 OF_CLASSIFIERS = OF_ANY | {
     "check_classifiers_regression_target": "labels may be floats: 3.5 stars are a class",
     "check_supervised_y_2d": "a table of labels is refused, whose one column is easily given",
+    "check_classifiers_multilabel_representation_invariance": (
+        "a list of 0 and 1 for each text names the labels 0 and 1; indicators are an array"
+    ),
+    "check_sample_weight_equivalence_on_dense_data": (
+        "a text that is left out changes the batches of all others, as with every network"
+    ),
 }
 # Each check that can't be run, and why.
 SKIPPED = {
-    "check_array_api_input": "needs SCIPY_ARRAY_API=1 before SciPy is imported; texts are no arrays"
+    "check_array_api_input": "needs SCIPY_ARRAY_API=1 from the start; texts are no arrays",
+    "check_classifiers_multilabel_output_format_decision_function": "there are probabilities only",
 }
 
 
@@ -48,7 +55,17 @@ class _ReadsTables:
         return super().fit(texts_of(validate_data(self, X)), y)  # type: ignore[misc]
 
 
-class TableClassifier(_ReadsTables, TextClassifier):  # type: ignore[misc]
+class TableClassifier(_ReadsTables, TextClassifier):
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+    ) -> Any:
+        return TextClassifier.fit(
+            self, texts_of(validate_data(self, X)), y, sample_weight=sample_weight
+        )
+
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:  # noqa: N803
         table = validate_data(self, X, reset=not hasattr(self, "n_features_in_"))
         return super().partial_fit(texts_of(table), y, classes)

@@ -118,7 +118,7 @@ def test_a_run_of_other_weights_is_not_resumed(tmp_path: Path) -> None:
         ([1.0, float("inf")] * 20, "sample_weight 1 is inf"),
         (["1"] * 40, "sample_weight 0 is '1'"),
         ([True] * 40, "sample_weight 0 is True"),
-        ([0] * 40, "sample_weight is 0 for every training text"),
+        ([0] * 40, "sample_weight is zero for every training text"),
         (3.0, r"sample_weight is a float \(3.0\); give a list with one number for each text"),
         (np.ones((40, 1)), r"sample_weight is a ndarray of shape \[40, 1\]"),
     ],

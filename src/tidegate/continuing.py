@@ -31,8 +31,8 @@ class Start:
     """A trained classifier to go on from, which is only read.
 
     keep: texts and labels of earlier examples, or None. max_loss: by how much the accuracy on them
-    may fall, from 0 to 1. ConfigError or DataError for what can't be. kept_accuracy: before and
-    after the training, once that has ended.
+    may fall, from 0 to 1. kept_accuracy: before and after the training, once that has ended.
+    NotFittedError, ConfigError or DataError for what can't be.
     """
 
     classifier: TextClassifier
@@ -41,6 +41,7 @@ class Start:
     kept_accuracy: tuple[float, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.classifier._fitted()
         given = self.max_loss
         number = isinstance(given, (int, float, np.integer, np.floating))
         if isinstance(given, bool) or not number or not 0.0 <= given <= 1.0:

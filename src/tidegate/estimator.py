@@ -543,7 +543,6 @@ class TextClassifier:
         TrainingError if the accuracy on them falls by more than max_loss.
         """
         trained = start if isinstance(start, TextClassifier) else cls.load(start)
-        trained._fitted()
         begun = Start(trained, keep, max_loss)
         classifier = cls(**trained.get_params()).set_params(**changed)
         for _ in classifier.fit_steps(texts, labels, validation=validation, start=begun):

@@ -147,6 +147,7 @@ def text_weights(given: Iterable[Any] | None, texts: int) -> npt.NDArray[np.floa
     """[texts] how much each text counts; None where all count 1. DataError for a bad weight."""
     if given is None:
         return None
+    given = unwrapped(given)
     check_column("sample_weight", given, "give a list with one number for each text")
     listed = given.tolist() if isinstance(given, np.ndarray) else list(given)
     if len(listed) != texts:
@@ -173,5 +174,5 @@ def training_weights(
         return None if of_classes is None else of_classes[targets]
     weights = of_texts if of_classes is None else of_texts * of_classes[targets]
     if not weights.any():
-        raise DataError("sample_weight is 0 for every training text; give some text more")
+        raise DataError("sample_weight is zero for every training text; give some text more")
     return weights.astype(np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.columns import unwrapped
 from tidegate.errors import DataError
 from tidegate.labels import encode_labels, known_targets, label_array, plain
 from tidegate.model import check_whole
@@ -85,6 +86,7 @@ def _is_indicator(labels: object) -> bool:
 
 
 def _listed(labels: Iterable[Any]) -> list[Any]:
+    labels = unwrapped(labels)
     check_column("labels", labels, "give a list with one label for each text")
     return list(labels)
 
