@@ -280,6 +280,11 @@ class TextModel:
         """
         return self._parameters
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order in which a call runs them."""
+        return self._chain.layers
+
     @classmethod
     def initialize(
         cls, config: ModelConfig, seed: int, precision: ops.Precision = "float32"

@@ -32,7 +32,8 @@ class TrainedModel:
 
     classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
     ngrams: the linear model beside the recurrent one, or None. mix: what both models' logits are
-    multiplied by before they are added.
+    multiplied by before they are added. conversion: what is known of where an imported model came
+    from, and how exactly it is the same.
     """
 
     model: TextModel
@@ -42,6 +43,7 @@ class TrainedModel:
     history: list[EpochResult]
     ngrams: NgramModel | None = None
     mix: tuple[float, float] = (1.0, 0.0)
+    conversion: dict[str, Any] | None = None
 
 
 def check_quantize(quantize: str | None) -> None:
@@ -92,6 +94,8 @@ def write(
     )
     if quantize is not None:
         header["quantization"] = quantize
+    if trained.conversion is not None:
+        header["conversion"] = trained.conversion
     if trained.ngrams is not None:
         header["ngrams"] = {"longest": trained.ngrams.longest, "mix": list(trained.mix)}
         tensors["ngrams.weight"] = trained.ngrams.weights.astype(np.float16)
@@ -129,7 +133,12 @@ def from_tensors(
             raise DataError(
                 f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
             )
-        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"))
+        marks = {name: header.get(name, True) for name in ("start", "unknown")}
+        if not all(isinstance(there, bool) for there in marks.values()):
+            raise DataError(f"start and unknown are {marks}")
+        tokenizer = Tokenizer(
+            header["tokenizer"], vocabulary, header.get("keep", "end"), **marks
+        )
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
@@ -187,7 +196,10 @@ def _header(
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the file says besides the tensors."""
-    cut = {} if tokenizer.keep == "end" else {"keep": tokenizer.keep}
+    cut: dict[str, Any] = {} if tokenizer.keep == "end" else {"keep": tokenizer.keep}
+    for name in ("start", "unknown"):
+        if not getattr(tokenizer, name):
+            cut[name] = False
     return {
         **cut,
         "kind": "model",
