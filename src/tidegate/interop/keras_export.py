@@ -2,8 +2,11 @@
 
 Texts may be padded on either side where padding is left out; id 0 is padding and nothing else. Keras
 has no layer for the pooling of masked steps that says something of no steps at all, so that it is
-built of plain layers: an embedding of one number that is 1 for a word and 0 for padding, from which
-padding gets -2 for the maximum (states are never below -1) or -1e9 for a softmax.
+built of plain layers: of each id the number 1, or 0 for padding, from which padding gets -2 for the
+maximum (states are never below -1) or -1e9 for a softmax.
+
+No class of layers with weights may stand in two branches of the graph: a file's arrays are found by
+class and number, and Keras numbers layers by their depth.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ KERAS_VERSION = "3.15.1"  # the newest one that the files were tried with
 
 _CLASSES = {"gru": "GRU", "lstm": "LSTM", "rnn": "SimpleRNN"}
 _MODULES = {"Functional": "keras.src.models.functional"}
+
+_AS_IT_IS = {"scale": 1.0, "offset": 0.0}
 
 Tensor = tuple[str, int]  # a layer's name, and which of its outputs
 
@@ -67,8 +72,8 @@ class _Graph:
                 "name": "tidegate",
                 "trainable": True,
                 "layers": [self._layer_config(layer) for layer in self.layers],
-                "input_layers": [[self.layers[0].name, 0, 0]],
-                "output_layers": [[output[0], 0, output[1]]],
+                "input_layers": [self.layers[0].name, 0, 0],
+                "output_layers": [output[0], 0, output[1]],
             },
             "registered_name": "Functional",
             "build_config": {"input_shape": None},
@@ -244,14 +249,10 @@ def _pool(
     steps = graph.shapes[states][1]
     is_word: Tensor | None = None
     if config.masked:
-        flags = np.ones((config.vocabulary_size, 1), np.float32)
-        flags[0] = 0.0
+        numbers = graph.add("Rescaling", "ids_as_numbers", [ids], [(None, steps)], **_AS_IT_IS)
+        flags = graph.add("ReLU", "words", [numbers], [(None, steps)], max_value=1.0)
         is_word = graph.add(
-            *("Embedding", "is_word", [ids], [(None, steps, 1)], [flags]),
-            input_dim=config.vocabulary_size,
-            output_dim=1,
-            mask_zero=False,
-            trainable=False,
+            *("Reshape", "is_word", [flags], [(None, steps, 1)]), target_shape=[-1, 1]
         )
 
     def shifted(name: str, tensor: Tensor, by: float) -> Tensor:

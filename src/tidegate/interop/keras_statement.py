@@ -98,6 +98,10 @@ def _layer(layer: Layer, given: Sequence[Value]) -> list[Value]:
         return [Value(arrays[0] * arrays[1])]
     if kind == "Rescaling":
         return [Value(x.array * config["scale"] + config["offset"])]
+    if kind == "ReLU":
+        return [Value(np.clip(x.array, 0.0, config["max_value"]))]
+    if kind == "Reshape":  # to [B, T, 1] alone
+        return [Value(x.array.reshape(*x.array.shape[:2], 1))]
     if kind == "Softmax":
         return [Value(softmax(x.array, config["axis"]))]
     if kind == "Dot":  # over the steps: [B, T, 1] and [B, T, F]
