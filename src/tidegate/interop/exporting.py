@@ -121,7 +121,22 @@ def _keras(model: TextModel, paths: Sequence[Path]) -> tuple[list[bytes], _Proof
     return [keras_file.write_bytes(made, graph, metadata)], proven
 
 
+def _torch(model: TextModel, paths: Sequence[Path]) -> tuple[list[bytes], _Proof]:
+    from tidegate.interop import torch_export
+
+    modules = torch_export.modules_of(model.config)
+    state = torch_export.state_of(model, modules)
+    proven = _prove(
+        model,
+        "PyTorch's documented arithmetic in float64",
+        lambda rows: torch_export.stages_of(modules, state, model.config, rows),
+    )
+    program = torch_export.source(model.config, modules, paths[1].name)
+    return [program.encode(), torch_export.weights_bytes(state, proven.metadata())], proven
+
+
 _MAKERS: dict[str, Callable[[TextModel, Sequence[Path]], tuple[list[bytes], _Proof]]] = {
     "keras": _keras,
+    "torch": _torch,
 }
 

@@ -104,7 +104,11 @@ def _read(path: Path, options: ImportOptions) -> Foreign:
 
         _only_elsewhere(options, "Keras files tell it", "masked", "pooling", "names")
         return read_keras(path)
-    raise ConfigError(f"{suffix} files can't be read yet")
+    if suffix == ".onnx":
+        raise ConfigError(f"{suffix} files can't be read yet")
+    from tidegate.interop.torch_import import read_torch
+
+    return read_torch(path, masked=options.masked, pooling=options.pooling, names=options.names)
 
 
 def _only_elsewhere(options: ImportOptions, why: str, *names: str) -> None:
@@ -202,7 +206,8 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
     turn = foreign.turn(order)
 
     def other() -> Stages:
-        stages = foreign.run([to_foreign[row].tolist() for row in drawn], config.max_length)
+        rows = [to_foreign[proof.read_ids(config, row)].tolist() for row in drawn]
+        stages = foreign.run(rows)
         return {**stages, "logits": np.asarray(stages["logits"]) @ turn}
 
     difference = proof.prove(model, drawn, other, foreign.source)

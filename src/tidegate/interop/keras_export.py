@@ -19,6 +19,7 @@ import numpy as np
 from tidegate.interop import gates, keras_statement
 from tidegate.interop.keras_file import KerasModel, Layer
 from tidegate.interop.network import Array, Stages
+from tidegate.interop.proof import read_ids
 from tidegate.model import ModelConfig, TextModel
 from tidegate.ops import RecurrentWeights
 
@@ -306,19 +307,19 @@ def _pool(
 
 def stages_of(made: KerasModel, config: ModelConfig, rows: Sequence[Array]) -> Stages:
     """What the exported model computes of texts in tidegate's ids, by the statement of Keras."""
-    longest = config.max_length if not config.masked else max(map(len, rows), default=0)
-    ids = np.zeros((len(rows), max(longest, 1)), np.int64)
-    behind = config.masked  # either side will do; the import's proof pads in front
-    for line, row in zip(ids, rows, strict=True):
-        place = 0 if behind else ids.shape[1] - len(row)
-        line[place : place + len(row)] = row
+    # Where padding is left out it may stand on either side; the import's proof has it in front.
+    read = [read_ids(config, row) for row in rows]
+    ids = np.zeros((len(rows), max(1, *map(len, read))), np.int64)
+    for line, row in zip(ids, read, strict=True):
+        line[: len(row)] = row
     values, logits = keras_statement.run(made, ids)
     stages: Stages = {}
     for name, value in values.items():
         stage = name.removesuffix("_both")
         if value.array.ndim == 3:
-            ends = [len(row) if behind else ids.shape[1] for row in rows]
-            stages[stage] = [line[:n] for line, n in zip(value.array, ends, strict=True)]
+            stages[stage] = [
+                line[: len(row)] for line, row in zip(value.array, read, strict=True)
+            ]
         else:
             stages["pooled" if stage.startswith("recurrent") else stage] = value.array
     stages["logits"] = logits

@@ -102,7 +102,7 @@ class _Reader:
             bias=bias,
             activation=check_head(kernel, bias, activation, inputs),
             padding_id=0,
-            run=lambda rows, length: self._run(rows, length, masked),
+            run=self._run,
         )
 
     def _arrays(self, layer: Layer, *counts: int) -> tuple[Array, ...]:
@@ -311,9 +311,9 @@ class _Reader:
         bias = arrays[1] if len(arrays) > 1 else np.zeros(kernel.shape[-1], np.float32)
         return kernel, bias, str(activation)
 
-    def _run(self, rows: Sequence[Sequence[int]], length: int, masked: bool) -> Stages:
+    def _run(self, rows: Sequence[Sequence[int]]) -> Stages:
         """Keras's numbers, of texts padded in front, as its pad_sequences does."""
-        longest = max(map(len, rows), default=0) if masked else length
+        longest = max(map(len, rows), default=0)
         ids = np.zeros((len(rows), max(longest, 1)), np.int64)
         for padded, row in zip(ids, rows, strict=True):
             if len(row):
@@ -323,9 +323,8 @@ class _Reader:
         for stage, name in self.stage_names.items():
             array = values[name].array
             if array.ndim == 3:
-                lengths = map(len, rows) if masked else (length for _ in rows)
                 stages[stage] = [
-                    line[ids.shape[1] - n :] for line, n in zip(array, lengths, strict=True)
+                    line[ids.shape[1] - len(row) :] for line, row in zip(array, rows, strict=True)
                 ]
             else:
                 stages["pooled" if stage.startswith("recurrent") else stage] = array

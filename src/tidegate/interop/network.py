@@ -26,8 +26,8 @@ class Foreign:
     tokens of a text, if the file tells that. weights: by tidegate's names, all but the output
     layer's; the embedding's rows are the framework's ids. kernel [P, U], bias [U], activation: of
     the output layer. padding_id: the id that is padding, or None. run: what the framework computes
-    of rows of its ids, each of at most the length that is its second argument; its last stage,
-    "logits", is [texts, U], before the activation.
+    of rows of its ids, which begin with padding where that is read; its last stage, "logits", is
+    [texts, U], before the activation.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Foreign:
     bias: Array
     activation: Activation
     padding_id: int | None
-    run: Callable[[Sequence[Sequence[int]], int], Stages]
+    run: Callable[[Sequence[Sequence[int]]], Stages]
 
     @property
     def classes(self) -> int:

@@ -18,7 +18,7 @@ from tidegate.interop.network import Array, Stages
 from tidegate.layers import Embedding, Inputs, LayerNorm, Linear, Pool, States
 from tidegate.model import ModelConfig, TextModel
 from tidegate.reference_sequence import positions_of
-from tidegate.text import FIRST_WORD_ID
+from tidegate.text import FIRST_WORD_ID, PADDING_ID
 
 TOLERANCE = 1e-5  # of logits, and of their size where they are above 1
 
@@ -36,6 +36,13 @@ def draw_rows(config: ModelConfig, specials: Sequence[int] = (1, 2), seed: int =
     ids = np.concatenate([list(specials), np.arange(FIRST_WORD_ID, config.vocabulary_size)])
     lengths = [0, 1, longest, 2, 0, longest, *random.integers(0, longest + 1, _TEXTS - 6)]
     return [random.choice(ids, min(n, longest)).astype(np.int32) for n in lengths]
+
+
+def read_ids(config: ModelConfig, row: Array) -> Array:
+    """The ids that the network reads of a text: with the padding in front, if it reads that."""
+    if config.masked:
+        return row
+    return np.concatenate([np.full(config.max_length - len(row), PADDING_ID, row.dtype), row])
 
 
 def float32_model(model: TextModel) -> TextModel:
