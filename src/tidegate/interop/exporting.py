@@ -135,8 +135,34 @@ def _torch(model: TextModel, paths: Sequence[Path]) -> tuple[list[bytes], _Proof
     return [program.encode(), torch_export.weights_bytes(state, proven.metadata())], proven
 
 
+def _onnx(model: TextModel, paths: Sequence[Path]) -> tuple[list[bytes], _Proof]:
+    from tidegate.interop import onnx_export, onnx_graph, onnx_runtime
+
+    config = model.config
+    graph = onnx_export.to_onnx(model)
+    dims = onnx_export.output_dims(config)
+    proven = _prove(
+        model,
+        "ONNX's documented operators in float64",
+        lambda rows: onnx_export.stages_of(graph, config, rows),
+    )
+    version = onnx_runtime.version()
+    if version is not None:
+        data = onnx_graph.to_bytes(graph, dims, proven.metadata())
+        by_runtime = _prove(
+            model,
+            f"ONNX Runtime {version}",
+            lambda rows: dict(onnx_runtime.run(data, {"ids": onnx_export.ids_of(config, rows)})),
+        )
+        proven = _Proof(
+            f"{proven.side} and {by_runtime.side}", max(proven.difference, by_runtime.difference)
+        )
+    return [onnx_graph.to_bytes(graph, dims, proven.metadata())], proven
+
+
 _MAKERS: dict[str, Callable[[TextModel, Sequence[Path]], tuple[list[bytes], _Proof]]] = {
     "keras": _keras,
     "torch": _torch,
+    "onnx": _onnx,
 }
 
