@@ -105,7 +105,10 @@ def _read(path: Path, options: ImportOptions) -> Foreign:
         _only_elsewhere(options, "Keras files tell it", "masked", "pooling", "names")
         return read_keras(path)
     if suffix == ".onnx":
-        raise ConfigError(f"{suffix} files can't be read yet")
+        from tidegate.interop.onnx_import import read_onnx
+
+        _only_elsewhere(options, "ONNX graphs tell it", "masked", "names")
+        return read_onnx(path, pooling=options.pooling)
     from tidegate.interop.torch_import import read_torch
 
     return read_torch(path, masked=options.masked, pooling=options.pooling, names=options.names)
