@@ -139,6 +139,8 @@ def from_tensors(
         tokenizer = Tokenizer(
             header["tokenizer"], vocabulary, header.get("keep", "end"), **marks
         )
+        if "conversion" in header:
+            _check_conversion(header["conversion"])
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
@@ -156,6 +158,13 @@ def from_tensors(
             f"{path} is not a usable model ({error}); train or download it again"
         ) from error
     return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
+
+
+def _check_conversion(stored: Any) -> None:
+    """DataError unless it says where a model came from, and a number."""
+    sound = isinstance(stored, dict) and isinstance(stored.get("from"), str)
+    if not sound or type(stored.get("largest_difference")) is not float:
+        raise DataError(f"conversion is {reprlib.repr(stored)}")
 
 
 def _read_ngrams(

@@ -74,8 +74,6 @@ def export_model(
     """
     paths = paths_of(Path(output), target)
     for path in paths:
-        if not replace and os.path.lexists(path):
-            raise OutputExistsError(f"{str(path)!r} is there already; choose another name")
         atomic.check_writable(path)
     if classifier.ngrams_ is not None:
         raise ConversionError(
@@ -89,14 +87,29 @@ def export_model(
         classifier.training_,
         classifier.history_,
     )
+    words = vocabulary_json(trained)
+    if not replace:
+        _check_new(paths, words)
     model = proof.float32_model(classifier.model_)
     model.check_finite()
     made, proven = _MAKERS[target](model, paths)
-    contents = [*made, vocabulary_json(trained)]
+    contents = [*made, words]
     # The model comes last: where it is, all is.
     for path, content in reversed(list(zip(paths, contents, strict=True))):
         atomic.write(path, [content], replace=replace)
     return Exported(paths, proven.difference, proven.side)
+
+
+def _check_new(paths: Sequence[Path], words: bytes) -> None:
+    """OutputExistsError for a file that is there; another export's vocabulary may be the same."""
+    *models, vocabulary = paths
+    for path in models:
+        if os.path.lexists(path):
+            raise OutputExistsError(f"{str(path)!r} is there already; choose another name")
+    if os.path.lexists(vocabulary) and vocabulary.read_bytes() != words:
+        raise OutputExistsError(
+            f"{str(vocabulary)!r} is there already and has other words; choose another name"
+        )
 
 
 def _prove(model: TextModel, side: str, stages: Callable[[Sequence[Array]], Stages]) -> _Proof:
