@@ -136,9 +136,7 @@ def from_tensors(
         marks = {name: header.get(name, True) for name in ("start", "unknown")}
         if not all(isinstance(there, bool) for there in marks.values()):
             raise DataError(f"start and unknown are {marks}")
-        tokenizer = Tokenizer(
-            header["tokenizer"], vocabulary, header.get("keep", "end"), **marks
-        )
+        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"), **marks)
         if "conversion" in header:
             _check_conversion(header["conversion"])
         ngrams, mix = None, (1.0, 0.0)

@@ -104,7 +104,7 @@ def read_bytes(path: Path) -> bytes:
             raise _unreadable(
                 path, f"has {size} bytes, more than {MAX_FILE_BYTES}", "make a smaller model"
             )
-        return file.read(MAX_FILE_BYTES)
+        return file.read(size)
 
 
 def _read_file(path: Path) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,13 @@ from typing import Any
 
 import tidegate
 from tidegate import atomic
-from tidegate.errors import ConfigError, ConversionError, OutputExistsError, unknown_choice
+from tidegate.errors import (
+    ConfigError,
+    ConversionError,
+    NotFittedError,
+    OutputExistsError,
+    unknown_choice,
+)
 from tidegate.estimator import TextClassifier
 from tidegate.interop import proof
 from tidegate.interop.network import Array, Stages
@@ -24,7 +30,8 @@ TARGETS = {"keras": ".keras", "torch": ".py", "onnx": ".onnx"}
 @dataclass(frozen=True)
 class Exported:
     """What was written, the model first, and what the proof measured: the logits' largest
-    difference, against ``side``."""
+    difference, against ``side``.
+    """
 
     paths: tuple[Path, ...]
     difference: float
@@ -69,12 +76,15 @@ def export_model(
 ) -> Exported:
     """Write a classifier for "keras", "torch" or "onnx", with its vocabulary beside it.
 
-    ConversionError for what the target can't express, and if the two sides' numbers differ. Without
-    ``replace``, OutputExistsError for a file that is there. Every file is whole or not there at all.
+    ConversionError for what the target can't express, and if the two sides' numbers differ.
+    Without ``replace``, OutputExistsError for a file that is there. Every file is whole or not
+    there at all.
     """
     paths = paths_of(Path(output), target)
     for path in paths:
         atomic.check_writable(path)
+    if not classifier.__sklearn_is_fitted__():
+        raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
     if classifier.ngrams_ is not None:
         raise ConversionError(
             "the model has a linear one of n-grams beside the network, which reads texts and not "
@@ -178,4 +188,3 @@ _MAKERS: dict[str, Callable[[TextModel, Sequence[Path]], tuple[list[bytes], _Pro
     "torch": _torch,
     "onnx": _onnx,
 }
-

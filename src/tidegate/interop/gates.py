@@ -1,9 +1,9 @@
 """Gate order and sense: converted here, at the border, and nowhere else.
 
-tidegate's order and sense are ``ops.GATES``; its update gate is the share of the NEW state. Keras's,
-PyTorch's and ONNX's is the share of the old one: as 1 - sigmoid(x) is sigmoid(-x), all that goes
-into that gate is negated. Matrices here have Keras's layout, inputs first; PyTorch and ONNX store
-the transposed ones.
+tidegate's order and sense are ``ops.GATES``; its update gate is the share of the NEW state.
+Keras's, PyTorch's and ONNX's is the share of the old one: as 1 - sigmoid(x) is sigmoid(-x), all
+that goes into that gate is negated. Matrices here have Keras's layout, inputs first; PyTorch and
+ONNX store the transposed ones.
 
 Sources: Keras's GRUCell, LSTMCell and SimpleRNNCell; PyTorch's documents of GRU, LSTM and RNN;
 ONNX's operators GRU, LSTM and RNN.
@@ -58,7 +58,7 @@ def ours(
     input_bias: Array | None,
     recurrent_bias: Array | None,
 ) -> RecurrentWeights:
-    """tidegate's weights of one layer and direction.
+    """Tidegate's weights of one layer and direction.
 
     kernel: [I, G*H]. recurrent_kernel: [H, G*H]. The biases, [G*H] or None for zeros, are what is
     added to the product with the inputs and to that with the state. Only a GRU with reset after

@@ -64,7 +64,9 @@ class Archive:
 
     def __init__(self, path: Path, data: bytes) -> None:
         self.path = path
-        self._left = len(data)  # a bomb's entries overlap, or say that they are larger than they are
+        self._left = len(
+            data
+        )  # a bomb's entries overlap, or say that they are larger than they are
         with refusing(path, *_ZIP_ERRORS):
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             infos = self._zip.infolist()

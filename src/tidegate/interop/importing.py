@@ -225,9 +225,7 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
     return Imported(trained, foreign.source, difference)
 
 
-def _labels(
-    foreign: Foreign, words: Words, options: ImportOptions
-) -> tuple[Array, Sequence[int]]:
+def _labels(foreign: Foreign, words: Words, options: ImportOptions) -> tuple[Array, Sequence[int]]:
     """Sorted labels, and which of the framework's classes each of them is."""
     given = options.labels if options.labels is not None else words.labels
     listed = list(range(foreign.classes)) if given is None else list(given)
@@ -299,5 +297,3 @@ def _training(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     training = classifier.get_params()
     del training["threads"]
     return training
-
-

@@ -1,9 +1,9 @@
 """From tidegate's network to a Keras 3 model: the graph of its config, and its arrays.
 
-Texts may be padded on either side where padding is left out; id 0 is padding and nothing else. Keras
-has no layer for the pooling of masked steps that says something of no steps at all, so that it is
-built of plain layers: of each id the number 1, or 0 for padding, from which padding gets -2 for the
-maximum (states are never below -1) or -1e9 for a softmax.
+Texts may be padded on either side where padding is left out; id 0 is padding and nothing else.
+Keras has no layer for the pooling of masked steps that says something of no steps at all, so that
+it is built of plain layers: of each id the number 1, or 0 for padding, from which padding gets -2
+for the maximum (states are never below -1) or -1e9 for a softmax.
 
 No class of layers with weights may stand in two branches of the graph: a file's arrays are found by
 class and number, and Keras numbers layers by their depth.
@@ -28,7 +28,7 @@ KERAS_VERSION = "3.15.1"  # the newest one that the files were tried with
 _CLASSES = {"gru": "GRU", "lstm": "LSTM", "rnn": "SimpleRNN"}
 _MODULES = {"Functional": "keras.src.models.functional"}
 
-_AS_IT_IS = {"scale": 1.0, "offset": 0.0}
+_AS_IT_IS: dict[str, Any] = {"scale": 1.0, "offset": 0.0}
 
 Tensor = tuple[str, int]  # a layer's name, and which of its outputs
 
@@ -194,7 +194,7 @@ def _recurrent(
     shapes = [(*out, config.state_size), *(state_shapes if ends else ())]
     if len(names) == 1:
         return graph.add(kind, names[0], [inputs], shapes, weights, **inner)
-    layers = {
+    layers: dict[str, Any] = {
         side: {
             "module": "keras.layers",
             "class_name": kind,
@@ -284,15 +284,13 @@ def _pool(
                 has_words = graph.add("GlobalMaxPooling1D", "has_words", [is_word], [(None, 1)])
                 top = graph.add("Multiply", "max_of_words", [top, has_words], [(None, width)])
             pools.append(top)
-        elif kind == "mean" and is_word is None:
-            pools.append(
-                graph.add("GlobalAveragePooling1D", "mean", [states], [(None, width)])
-            )
-        elif kind == "mean":
+        elif kind == "mean" and is_word is not None:
             scores = graph.add(
                 *("Rescaling", "mean_scores", [is_word], [(None, steps, 1)]), scale=1e9, offset=-1e9
             )
             pools.append(weighted("mean", scores))
+        elif kind == "mean":
+            pools.append(graph.add("GlobalAveragePooling1D", "mean", [states], [(None, width)]))
         else:
             scores = graph.add(
                 *("Dense", "attention_scores", [states], [(None, steps, 1)]),
@@ -317,9 +315,7 @@ def stages_of(made: KerasModel, config: ModelConfig, rows: Sequence[Array]) -> S
     for name, value in values.items():
         stage = name.removesuffix("_both")
         if value.array.ndim == 3:
-            stages[stage] = [
-                line[: len(row)] for line, row in zip(value.array, read, strict=True)
-            ]
+            stages[stage] = [line[: len(row)] for line, row in zip(value.array, read, strict=True)]
         else:
             stages["pooled" if stage.startswith("recurrent") else stage] = value.array
     stages["logits"] = logits

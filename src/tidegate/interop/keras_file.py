@@ -213,9 +213,7 @@ def _layers(path: Path, tree: Any) -> tuple[list[Layer], str]:
         return layers, outputs[0]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = error.args[0] if isinstance(error, ValueError) and error.args else repr(error)
-        raise unreadable(
-            path, f"holds no model that can be read: {str(reason)[:200]}"
-        ) from error
+        raise unreadable(path, f"holds no model that can be read: {str(reason)[:200]}") from error
 
 
 def _inputs(nodes: Any) -> Iterator[tuple[str, int]]:

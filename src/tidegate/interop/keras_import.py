@@ -197,7 +197,13 @@ class _Reader:
             raise _refused(layer, "has no inner layer", "save the model again")
         ahead = inner["config"]
         if isinstance(back, dict):
-            names = ("units", "reset_after", "activation", "recurrent_activation", "return_sequences")
+            names = (
+                "units",
+                "reset_after",
+                "activation",
+                "recurrent_activation",
+                "return_sequences",
+            )
             other = back.get("config")
             same = isinstance(other, dict) and all(ahead.get(n) == other.get(n) for n in names)
             if not same or back.get("class_name") != inner.get("class_name"):

@@ -3,7 +3,8 @@
 Gates, masks and pooling are written here as Keras defines them and in its order; nothing is shared
 with the conversion. Values are [B, T, F] or [B, F], a mask is [B, T] or None.
 
-Sources: keras.io's pages on each layer; ``backend/*/rnn.py`` of Keras 3 for what a masked step gives.
+Sources: keras.io's pages on each layer; ``backend/*/rnn.py`` of Keras 3 for what a masked step
+gives.
 """
 
 from __future__ import annotations
@@ -177,7 +178,11 @@ def _rnn(
     return (np.tanh(x @ weights[0] + states[0] @ weights[1] + bias),)
 
 
-_CELLS: dict[str, tuple[_Step, int]] = {"GRU": (_gru, 1), "LSTM": (_lstm, 2), "SimpleRNN": (_rnn, 1)}
+_CELLS: dict[str, tuple[_Step, int]] = {
+    "GRU": (_gru, 1),
+    "LSTM": (_lstm, 2),
+    "SimpleRNN": (_rnn, 1),
+}
 
 
 def _recurrent(

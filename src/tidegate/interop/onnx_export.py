@@ -65,8 +65,10 @@ class _Writer:
         else:
             self.add("Softmax", "probabilities", "logits", axis=1)
         steps = None if masked else config.max_length
+        used = {name for node in self.nodes for name in node.inputs}
+        constants = {name: array for name, array in self.constants.items() if name in used}
         outputs = ("logits", "probabilities")
-        return Graph({"ids": (None, steps)}, outputs, self.nodes, self.constants, "tidegate")
+        return Graph({"ids": (None, steps)}, outputs, self.nodes, constants, "tidegate")
 
     def _lengths(self) -> None:
         """How many words each text has, and where they are, [T, B, 1]."""

@@ -109,7 +109,11 @@ class _Reader:
         for node in self._before(first.inputs[0]):
             if node.op == "Gather" and table is None and node.inputs[0] in self._graph.constants:
                 found = self._graph.constants[node.inputs[0]]
-                if found.ndim == 2 and found.dtype.kind == "f" and node.attributes.get("axis", 0) == 0:
+                if (
+                    found.ndim == 2
+                    and found.dtype.kind == "f"
+                    and node.attributes.get("axis", 0) == 0
+                ):
                     table = found
             elif node.op == "Transpose":
                 turns += 1
@@ -206,7 +210,7 @@ class _Reader:
                 bias = np.zeros(kernel.shape[1], np.float32)
             if len(node.inputs) > 2 and node.inputs[2]:
                 bias = self._constant_of(node, node.inputs[2], bias)
-        behind = []
+        behind: list[str] = []
         for later in nodes[heads[-1] + 1 :]:
             if later.op == "Add" and logits in later.inputs and not behind:
                 other = next(name for name in later.inputs if name != logits)
@@ -245,7 +249,7 @@ class _Reader:
             name = node.inputs[0]
 
     def _kind(self, name: str, top: Node) -> str:
-        between = []
+        between: list[Node] = []
         for node in self._before(name):
             if node is top:
                 between = []
@@ -285,7 +289,9 @@ class _Reader:
             epsilon = node.attributes.get("epsilon", _EPSILON)
             usual = abs(epsilon - _EPSILON) < 1e-9
             if len(arrays) != 2 or arrays[0] is None or arrays[1] is None or not usual:
-                raise ConversionError(f"a layer norm has epsilon={epsilon:g} or no constant weights")
+                raise ConversionError(
+                    f"a layer norm has epsilon={epsilon:g} or no constant weights"
+                )
             self._weights[f"{name}.gain"], self._weights[f"{name}.bias"] = arrays[0], arrays[1]
         return True
 

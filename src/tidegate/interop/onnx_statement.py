@@ -18,7 +18,8 @@ from tidegate.errors import ConversionError
 from tidegate.interop.network import Array
 from tidegate.interop.onnx_graph import Graph, Node
 
-_MOST_NUMBERS = 1 << 28  # of one tensor: 2 GB, far above what the proof's texts need
+_MOST_NUMBERS = 1 << 26  # of one tensor: 512 MB, far above what the proof's texts need
+_MOST_IN_ALL = 1 << 28
 
 Outputs = Sequence[Array]
 
@@ -38,20 +39,32 @@ def softmax(x: Array, axis: int) -> Array:
 def run(graph: Graph, given: Mapping[str, Array]) -> dict[str, Array]:
     """Every tensor of the graph by name; floating ones in float64. given: the inputs."""
     values = {name: _wide(array) for name, array in {**graph.constants, **given}.items()}
+    spent = 0
     for node in graph.nodes:
         compute(node, values)
+        spent = _count(node, values, spent)
     return values
+
+
+def _count(node: Node, values: Mapping[str, Array], spent: int) -> int:
+    """The numbers computed so far. ConversionError if they are too many."""
+    spent += sum(values[name].size for name in node.outputs if name in values)
+    if spent > _MOST_IN_ALL:
+        raise ConversionError("the graph's tensors are too large all together")
+    return spent
 
 
 def fold(graph: Graph) -> None:
     """Compute once what depends on no input, and make it constants."""
     left = []
+    spent = 0
     for node in graph.nodes:
         known = all(name in graph.constants for name in node.inputs if name)
         if known and node.op not in ("GRU", "LSTM", "RNN"):
-            values = dict(graph.constants)
+            values = {name: graph.constants[name] for name in node.inputs if name}
             compute(node, values)
-            graph.constants.update({name: values[name] for name in node.outputs if name})
+            spent = _count(node, values, spent)
+            graph.constants.update({name: values[name] for name in node.outputs if name in values})
         else:
             left.append(node)
     graph.nodes[:] = left
@@ -91,21 +104,29 @@ def _wide(array: Array) -> Array:
 
 def _check_size(node: Node, arguments: Sequence[Array | None]) -> None:
     """Refuse what would make a tensor that is far too large of small ones."""
-    if node.op in ("Expand", "ConstantOfShape", "Tile", "Range"):
-        shape = arguments[0] if node.op == "ConstantOfShape" else arguments[-1]
-        if shape is not None and shape.size < 64:
-            numbers = [abs(int(n)) for n in np.asarray(shape).reshape(-1)]
-            if math.prod(max(n, 1) for n in numbers) <= _MOST_NUMBERS:
-                return
+    given = [np.asarray(a) for a in arguments if a is not None]
+    shapes = [array.shape for array in given]
+    size = 0
+    if node.op in ("Expand", "ConstantOfShape"):
+        size = math.prod(max(abs(int(n)), 1) for n in given[-1].reshape(-1)[:64])
+    elif node.op == "Range":
+        start, limit, step = (float(array) for array in given)
+        size = math.ceil(abs((limit - start) / step))
+    elif node.op == "Concat":
+        size = sum(array.size for array in given)
+    elif node.op == "Gather":
+        size = math.prod(shapes[1] + shapes[0]) // max(1, shapes[0][node.attributes.get("axis", 0)])
+    elif node.op in ("MatMul", "Gemm"):
+        size = math.prod(shapes[0] + shapes[1][-1:])
+    elif node.op in _BROADCASTING:
+        size = math.prod(np.broadcast_shapes(*shapes))
+    if size > _MOST_NUMBERS:
         raise ConversionError(f"the graph's {node.op} makes a tensor that is too large")
-    shapes = [np.asarray(a).shape for a in arguments if a is not None]
-    if node.op in ("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Greater", "Less", "Equal"):
-        if math.prod(np.broadcast_shapes(*shapes)) > _MOST_NUMBERS:
-            raise ConversionError(f"the graph's {node.op} makes a tensor that is too large")
-    elif node.op in ("Gather", "MatMul", "Gemm") and len(shapes) > 1:
-        if math.prod(shapes[0][:1] + shapes[1]) > _MOST_NUMBERS << 4:
-            raise ConversionError(f"the graph's {node.op} makes a tensor that is too large")
 
+
+_BROADCASTING = (
+    *("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "And", "Greater", "Less", "Equal"),
+)
 
 # --- Operators: what they get is a list of tensors (None where one is left out) and attributes
 

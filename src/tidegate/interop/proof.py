@@ -17,6 +17,7 @@ from tidegate.errors import ConversionError
 from tidegate.interop.network import Array, Stages
 from tidegate.layers import Embedding, Inputs, LayerNorm, Linear, Pool, States
 from tidegate.model import ModelConfig, TextModel
+from tidegate.noise import SILENT
 from tidegate.reference_sequence import positions_of
 from tidegate.text import FIRST_WORD_ID, PADDING_ID
 
@@ -113,7 +114,7 @@ def own_stages(model: TextModel, texts: TokenizedTexts) -> Stages:
     layer_names = iter(names[0] for names in model.config.recurrent_names)
     name = "embedding"
     for layer in model.layers:
-        value, _ = layer(value)
+        value, _ = layer(value, SILENT)
         if isinstance(layer, Embedding):
             everywhere = value.values[batch.index]
             stages["embedding"] = [everywhere[p] for p in places]

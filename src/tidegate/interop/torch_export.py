@@ -80,9 +80,7 @@ def stages_of(
     modules: Modules, state: Mapping[str, Array], config: ModelConfig, rows: Sequence[Array]
 ) -> Stages:
     """What the exported modules compute, by the statement of PyTorch."""
-    return torch_statement.run(
-        modules, state, [read_ids(config, row).tolist() for row in rows]
-    )
+    return torch_statement.run(modules, state, [read_ids(config, row).tolist() for row in rows])
 
 
 # --- The program
@@ -271,7 +269,11 @@ def _forward(config: ModelConfig, modules: Modules, names: Sequence[str], put: A
     pools = [f"{kind}_state" for kind in config.poolings]
     for kind, name in zip(config.poolings, pools, strict=True):
         put(f"{name} = {parts[kind]}")
-    put(f"pooled = {pools[0]}" if len(pools) == 1 else f"pooled = torch.cat([{', '.join(pools)}], dim=1)")
+    put(
+        f"pooled = {pools[0]}"
+        if len(pools) == 1
+        else f"pooled = torch.cat([{', '.join(pools)}], dim=1)"
+    )
     if config.masked:
         put("pooled = pooled * (lengths > 0).unsqueeze(1)  # of no words, nothing")
     if config.layer_norm:
@@ -281,7 +283,8 @@ def _forward(config: ModelConfig, modules: Modules, names: Sequence[str], put: A
 
 def _tail(config: ModelConfig, weights_name: str) -> str:
     if config.logits == 1:
-        body = "second = torch.sigmoid(self(ids))\n        return torch.cat([1 - second, second], dim=1)"
+        body = """second = torch.sigmoid(self(ids))
+        return torch.cat([1 - second, second], dim=1)"""
     else:
         body = "return torch.softmax(self(ids), dim=1)"
     return f'''

@@ -1,8 +1,8 @@
 """PyTorch's state dicts, read without PyTorch: from safetensors, or from the zip of torch.save.
 
-The zip holds a pickle, and a pickle is a program. Here it is read by a machine of its own that knows
-the few instructions that make dicts, lists, tuples and numbers, and of all functions in the world
-the two that make a tensor. It calls nothing, imports nothing, and refuses the rest.
+The zip holds a pickle, and a pickle is a program. Here it is read by a machine of its own that
+knows the few instructions that make dicts, lists, tuples and numbers, and of all functions in the
+world the two that make a tensor. It calls nothing, imports nothing, and refuses the rest.
 
 Sources: ``pickletools`` for the instructions; ``torch/serialization.py`` and ``torch/_utils.py``
 for what they are in such a file.
@@ -359,4 +359,3 @@ _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.push((machine.pop(), machine.pop())[::-1]),
     "TUPLE3": lambda machine, _: machine.push((machine.pop(), machine.pop(), machine.pop())[::-1]),
 }
-

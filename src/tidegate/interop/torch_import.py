@@ -49,7 +49,9 @@ def read_torch(
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Sorts rnn2 before rnn10."""
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"([0-9]+)", name.rstrip(".")) if p]
+    return [
+        (0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"([0-9]+)", name.rstrip(".")) if p
+    ]
 
 
 def _recurrent_layers(
@@ -119,10 +121,12 @@ def _modules(
     }
     width = hidden * (2 if both else 1)
     pooled = width * len(pooling.split("+"))
+    wide = [name for name, array in matrices.items() if array.shape[1] == pooled]
+    named = given.get("output") if given.get("output") in wide else None
     words = {
         name: array
         for name, array in matrices.items()
-        if array.shape[1] == first_inputs.shape[1] and name != given.get("output")
+        if array.shape[1] == first_inputs.shape[1] and name != named
     }
     embedding = _choose("embedding", given, words, first_inputs.shape[1], "emb")
     heads = {
@@ -208,7 +212,9 @@ def _network(
                         "state dict"
                     )
                 matrices.append(tensor.T)
-            biases = [state.get(f"{prefix}{part}_{layer}{theirs}") for part in ("bias_ih", "bias_hh")]
+            biases = [
+                state.get(f"{prefix}{part}_{layer}{theirs}") for part in ("bias_ih", "bias_hh")
+            ]
             made = gates.ours("torch", cell, reset, matrices[0], matrices[1], *biases)
             store(weights, f"{name}{ours}", made)
         norm = modules.norms[number]

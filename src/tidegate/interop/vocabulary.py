@@ -120,7 +120,7 @@ def _with_specials(ids: dict[str, int]) -> Words:
     for names in (_PADDING_NAMES, _UNKNOWN_NAMES, _START_NAMES):
         named = [word for word in words if word.lower() in names]
         found.append(words.pop(named[0]) if len(named) == 1 else None)
-    return Words(words, *found)
+    return Words(words, padding=found[0], unknown=found[1], start=found[2])
 
 
 def _own(path: Path, value: Mapping[str, Any]) -> Words:
@@ -131,10 +131,11 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
         ok = all(number is None or type(number) is int for number in numbers)
         if not ok or not isinstance(labels, list) or type(value["max_length"]) is not int:
             raise DataError(f"{str(path)!r} has ids that are none")
-        kinds = {name: str(value[name]) for name in ("tokenizer", "keep")}
+        tokenizer, keep = str(value["tokenizer"]), str(value["keep"])
     except KeyError as error:
         raise DataError(f"{str(path)!r} tells no {error}; export the model again") from error
-    return Words(ids, *numbers, labels=labels, max_length=value["max_length"], **kinds)
+    padding, unknown, start = numbers
+    return Words(ids, padding, unknown, start, tokenizer, labels, value["max_length"], keep)
 
 
 def shifted(words: Words, first_id: int) -> Words:
@@ -165,5 +166,3 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
         },
     }
     return (json.dumps(told, ensure_ascii=True, indent=0) + "\n").encode()
-
-
