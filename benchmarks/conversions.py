@@ -110,12 +110,17 @@ def draw_rows(config: ModelConfig, seed: int) -> list[Any]:
     return [generator.choice(ids, n) for n in lengths]
 
 
+def spread(shape: tuple[int, ...]) -> float:
+    """Of random weights. A plain RNN of much larger ones would magnify float32's rounding."""
+    return 0.2 if len(shape) == 1 else min(0.2, 0.5 / float(np.sqrt(shape[-1])))
+
+
 def make_classifier(config: ModelConfig, seed: int) -> TextClassifier:
     """A classifier of random weights."""
     model = TextModel.initialize(config, seed)
     generator = np.random.default_rng(seed)
     for value in model.parameters.values():
-        value += (0.2 * generator.standard_normal(value.shape)).astype(np.float32)
+        value += (spread(value.shape) * generator.standard_normal(value.shape)).astype(np.float32)
     fields = config.to_json()
     del fields["classes"]
     classifier = TextClassifier(**fields)

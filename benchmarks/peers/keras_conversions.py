@@ -53,7 +53,11 @@ def own_model(job: dict[str, Any], length: int) -> Any:
     chain.append(layers.Dense(units, activation="sigmoid" if units == 1 else "softmax"))
     model = keras.Sequential(chain)
     generator = np.random.default_rng(job["seed"])
-    model.set_weights([w + 0.2 * generator.standard_normal(w.shape) for w in model.get_weights()])
+    weights = []
+    for w in model.get_weights():  # as conversions.py spreads them
+        spread = 0.2 if w.ndim == 1 else min(0.2, 0.5 / w.shape[-1] ** 0.5)
+        weights.append(w + spread * generator.standard_normal(w.shape))
+    model.set_weights(weights)
     return model
 
 

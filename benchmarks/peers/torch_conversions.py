@@ -81,7 +81,8 @@ def main() -> None:
         torch.manual_seed(seed)
         own = Own(job, pooling, 1 if job["classes"] == 2 and seed % 3 else job["classes"]).eval()
         for weight in own.parameters():
-            weight += 0.2 * torch.randn_like(weight)
+            wide = weight.shape[0] // 4 if weight.ndim > 1 else 0  # about a gate's units
+            weight += (min(0.2, 0.5 / wide**0.5) if wide else 0.2) * torch.randn_like(weight)
         lengths = torch.tensor(job["lengths"])
         some = lengths > 0 if job["masked"] else torch.ones_like(lengths, dtype=torch.bool)
         found = np.full((len(ids), job["classes"]), np.nan)  # PyTorch packs no empty text
