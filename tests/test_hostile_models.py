@@ -421,6 +421,20 @@ def test_layers_that_tidegate_has_not(
     assert message in refused(keras_zip(tmp_path, change), words, ConversionError)
 
 
+def test_other_masks_than_the_embeddings(words: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(DATA / "foreign_lstm_mean.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    tree = json.loads(parts["config.json"])
+    layers = {layer["class_name"]: layer for layer in tree["config"]["layers"]}
+    layers["NotEqual"]["inbound_nodes"][0]["args"][1] = 5
+    parts["config.json"] = json.dumps(tree).encode()
+    assert "not its Embedding's" in refused(make_zip(tmp_path / "a.keras", parts), words)
+    layers["NotEqual"]["inbound_nodes"][0]["args"][1] = 0
+    layers["Embedding"]["config"]["mask_zero"] = False
+    parts["config.json"] = json.dumps(tree).encode()
+    assert "not its Embedding's" in refused(make_zip(tmp_path / "b.keras", parts), words)
+
+
 def test_lambdas_are_no_layers(words: Path, tmp_path: Path) -> None:
     def change(tree: Any) -> Any:
         code = {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}}

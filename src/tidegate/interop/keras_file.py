@@ -31,7 +31,7 @@ WEIGHTS = "model.weights.h5"
 CONFIG = "config.json"
 METADATA = "metadata.json"
 
-_NO_LAYERS = ("NotEqual",)  # Keras writes an Embedding's mask as an operation of the graph
+_NO_LAYERS = ("NotEqual", "Any")  # Keras writes masks as operations of the graph
 _MAX_LAYERS = 1_000
 # What h5py raises for damage of every kind.
 _H5_ERRORS = (
@@ -187,6 +187,7 @@ def _layers(path: Path, tree: Any) -> tuple[list[Layer], str]:
         if len(listed) > _MAX_LAYERS:
             raise ValueError(f"it has {len(listed)} layers")
         layers: list[Layer] = []
+        _check_masks(listed)
         for entry in listed:
             name = entry.get("name") or entry["config"]["name"]
             if kind == "Sequential":
@@ -214,6 +215,50 @@ def _layers(path: Path, tree: Any) -> tuple[list[Layer], str]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = error.args[0] if isinstance(error, ValueError) and error.args else repr(error)
         raise unreadable(path, f"holds no model that can be read: {str(reason)[:200]}") from error
+
+
+def _check_masks(listed: Sequence[Mapping[str, Any]]) -> None:
+    """ValueError if a layer is given more than its input and the mask of its Embedding or Masking.
+
+    Keras writes these masks into functional models: that of mask_zero is NotEqual of the ids and
+    0, that of Masking is Any of NotEqual of the vectors and mask_value.
+    """
+    entries = {entry["config"].get("name"): entry for entry in listed}
+
+    def settings(kind: str, name: str) -> list[Any]:
+        return [entry["config"].get(name) for entry in listed if entry["class_name"] == kind]
+
+    def is_own_mask(name: str) -> bool:
+        node = entries[name]["inbound_nodes"][0]
+        if entries[name]["class_name"] == "Any":
+            name = _source(node["args"][0])
+            node = entries[name]["inbound_nodes"][0]
+            values = settings("Masking", "mask_value")
+            return entries[name]["class_name"] == "NotEqual" and values == [node["args"][1]]
+        source = entries[_source(node["args"][0])]
+        of_ids = source["class_name"] == "InputLayer" and node["args"][1] == 0
+        return (
+            entries[name]["class_name"] == "NotEqual"
+            and of_ids
+            and settings("Embedding", "mask_zero") == [True]
+        )
+
+    for entry in listed:
+        nodes = entry.get("inbound_nodes")
+        node = nodes[0] if isinstance(nodes, list) and nodes else None
+        if not isinstance(node, dict) or entry["class_name"] in _NO_LAYERS:
+            continue
+        for name, value in node.get("kwargs", {}).items():
+            given = [_source(tensor) for tensor in _tensors(value, 0)]
+            if given and not (name == "mask" and len(given) == 1 and is_own_mask(given[0])):
+                raise ValueError(
+                    f"layer {entry['config'].get('name')!r} is given a {name[:40]} that is not its "
+                    "Embedding's"
+                )
+
+
+def _source(tensor: Mapping[str, Any]) -> str:
+    return str(tensor["config"]["keras_history"][0])
 
 
 def _inputs(nodes: Any) -> Iterator[tuple[str, int]]:
