@@ -89,6 +89,15 @@ def test_the_readmes_commands_run(folder: Path, capsys: pytest.CaptureFixture[st
     assert TextClassifier.load("model.safetensors").classes_.tolist() == ["bad", "good"]
 
 
+def test_the_documents_snippet_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = (ROOT / "docs" / "converting.md").read_text(encoding="utf-8")
+    snippet = document.split("```python\n")[1].split("```")[0]
+    (folder / "sentiment.keras").write_bytes((DATA / "foreign_stacked_gru.keras").read_bytes())
+    exec(compile(snippet, "converting.md", "exec"), {})  # noqa: S102 (our own file)
+    assert float(capsys.readouterr().out) < 1e-6
+    assert (folder / "sentiment.onnx").exists()
+
+
 def test_labels_with_commas(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["import", str(DATA / "foreign_gru.pt"), "--vocabulary", "words.txt", "--quiet"]
     assert main([*given, "--labels", '"no, never",yes']) == 0

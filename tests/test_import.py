@@ -233,6 +233,11 @@ def test_another_kind_of_file_is_refused(words: Path, tmp_path: Path) -> None:
             import_model(path, words)
 
 
+def test_tidegates_own_model_is_none_to_import(words: Path) -> None:
+    with pytest.raises(ConversionError, match="already; use it as it is"):
+        import_model(DATA / "model_v1_lstm.safetensors", words)
+
+
 def test_a_mismatch_is_refused_and_named(words: Path) -> None:
     """A network read as another one: the states agree, what is made of them does not."""
     with pytest.raises(ConversionError, match=r"differ by .* first in the tensor 'pooled'"):

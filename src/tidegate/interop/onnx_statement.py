@@ -86,7 +86,7 @@ def compute(node: Node, values: dict[str, Array]) -> None:
         raise
     except (
         *(KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError),
-        *(ZeroDivisionError, np.exceptions.AxisError),
+        ZeroDivisionError,
     ) as error:
         reason = " ".join(str(error).split())[:100]
         raise ConversionError(

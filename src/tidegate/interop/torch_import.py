@@ -43,6 +43,8 @@ def read_torch(
         if role not in ROLES:
             raise ConfigError(f"name={role!r} is not one of {', '.join(ROLES)}")
     state = read_state(path)
+    if "recurrent.recurrent_kernel" in state:
+        raise ConversionError(f"{str(path)!r} is a model of tidegate's already; use it as it is")
     modules, cell, reset = _modules(state, dict(names), pooling or "last", list(names))
     return _network(path, state, modules, cell, reset, True if masked is None else masked)
 
