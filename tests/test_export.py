@@ -24,7 +24,7 @@ from tidegate.errors import (
 )
 from tidegate.interop import gates, onnx_runtime, proof
 from tidegate.interop.exporting import TARGETS, export_model
-from tidegate.interop.importing import ImportOptions, import_model
+from tidegate.interop.importing import import_model
 from tidegate.model import ModelConfig
 
 SMALL = ModelConfig(
@@ -63,8 +63,7 @@ def test_it_comes_back_as_it_was(
         SMALL, cell=cell[0], reset=cell[1], bidirectional=bidirectional, masked=masked, layers=2
     )
     made = exported(config, target, tmp_path)
-    options = ImportOptions(masked=masked) if target == "torch" else ImportOptions()
-    back = import_model(made.paths[-2], made.paths[-1], options).trained
+    back = import_model(made.paths[-2], made.paths[-1]).trained
     original = random_classifier(config)
     assert back.model.config == config
     assert back.tokenizer == original.tokenizer_

@@ -88,12 +88,13 @@ def import_model(
             "an imported model needs the words that it was trained with; give them by "
             "--vocabulary FILE, one word a line or a JSON dict of word and id"
         )
-    foreign = _read(Path(path), options)
-    words = _special_ids(read_words(Path(vocabulary)), options, foreign)
+    words = read_words(Path(vocabulary))
+    foreign = _read(Path(path), options, words)
+    words = _special_ids(words, options, foreign)
     return _assemble(foreign, words, options)
 
 
-def _read(path: Path, options: ImportOptions) -> Foreign:
+def _read(path: Path, options: ImportOptions, words: Words) -> Foreign:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ConfigError(
@@ -111,7 +112,8 @@ def _read(path: Path, options: ImportOptions) -> Foreign:
         return read_onnx(path, pooling=options.pooling)
     from tidegate.interop.torch_import import read_torch
 
-    return read_torch(path, masked=options.masked, pooling=options.pooling, names=options.names)
+    masked = words.masked if options.masked is None else options.masked
+    return read_torch(path, masked=masked, pooling=options.pooling, names=options.names)
 
 
 def _only_elsewhere(options: ImportOptions, why: str, *names: str) -> None:

@@ -36,7 +36,7 @@ _MOST_WORDS = 20_000_000
 class Words:
     """Words and their ids in another framework. An id is None where there is no such token.
 
-    tokenizer, labels, max_length, keep: None where the file doesn't tell.
+    tokenizer, labels, max_length, keep, masked: None where the file doesn't tell.
     """
 
     ids: Mapping[str, int]
@@ -47,6 +47,7 @@ class Words:
     labels: Sequence[Any] | None = None
     max_length: int | None = None
     keep: str | None = None
+    masked: bool | None = None
 
 
 def read_words(path: Path) -> Words:
@@ -129,13 +130,15 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
         ids, labels = _checked(path, value["words"]), value["labels"]
         numbers = [value[name] for name in ("padding", "unknown", "start")]
         ok = all(number is None or type(number) is int for number in numbers)
-        if not ok or not isinstance(labels, list) or type(value["max_length"]) is not int:
-            raise DataError(f"{str(path)!r} has ids that are none")
+        read, most = value["padding_is_read"], value["max_length"]
+        ok = ok and isinstance(labels, list) and isinstance(read, bool) and type(most) is int
+        if not ok:
+            raise DataError(f"{str(path)!r} is not as it was exported; export the model again")
         tokenizer, keep = str(value["tokenizer"]), str(value["keep"])
     except KeyError as error:
         raise DataError(f"{str(path)!r} tells no {error}; export the model again") from error
     padding, unknown, start = numbers
-    return Words(ids, padding, unknown, start, tokenizer, labels, value["max_length"], keep)
+    return Words(ids, padding, unknown, start, tokenizer, labels, most, keep, not read)
 
 
 def shifted(words: Words, first_id: int) -> Words:
