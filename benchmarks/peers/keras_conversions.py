@@ -54,9 +54,11 @@ def own_model(job: dict[str, Any], length: int) -> Any:
     model = keras.Sequential(chain)
     generator = np.random.default_rng(job["seed"])
     weights = []
-    for w in model.get_weights():  # as conversions.py spreads them
+    for variable in model.weights:  # as conversions.py makes them
+        w = np.asarray(variable)
         spread = 0.2 if w.ndim == 1 else min(0.2, 0.5 / w.shape[-1] ** 0.5)
-        weights.append(w + spread * generator.standard_normal(w.shape))
+        share = 0.6 if job["cell"] == "rnn" and "recurrent_kernel" in variable.path else 1.0
+        weights.append(share * (w + spread * generator.standard_normal(w.shape)))
     model.set_weights(weights)
     return model
 

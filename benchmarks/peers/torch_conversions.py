@@ -80,20 +80,22 @@ def main() -> None:
         pooling = kinds[0] if kinds else "last"
         torch.manual_seed(seed)
         own = Own(job, pooling, 1 if job["classes"] == 2 and seed % 3 else job["classes"]).eval()
-        for weight in own.parameters():
+        for name, weight in own.named_parameters():
             wide = weight.shape[0] // 4 if weight.ndim > 1 else 0  # about a gate's units
             weight += (min(0.2, 0.5 / wide**0.5) if wide else 0.2) * torch.randn_like(weight)
+            if job["cell"] == "rnn" and "weight_hh" in name:
+                weight *= 0.6
         lengths = torch.tensor(job["lengths"])
         some = lengths > 0 if job["masked"] else torch.ones_like(lengths, dtype=torch.bool)
         found = np.full((len(ids), job["classes"]), np.nan)  # PyTorch packs no empty text
         found[some.numpy()] = probabilities(own(ids[some], lengths[some]))
-        name = f"theirs{seed}{'.safetensors' if seed % 2 else '.pt'}"
+        file = f"theirs{seed}{'.safetensors' if seed % 2 else '.pt'}"
         if seed % 2:
-            save_file(own.state_dict(), folder / name)
+            save_file(own.state_dict(), folder / file)
         else:
-            torch.save(own.state_dict(), folder / name)
+            torch.save(own.state_dict(), folder / file)
         np.save(folder / f"of_theirs{seed}.npy", found)
-        told = {"file": name, "pooling": pooling}
+        told = {"file": file, "pooling": pooling}
         (folder / f"theirs{seed}.json").write_text(json.dumps(told))
     found_versions = {"torch": str(torch.__version__), "safetensors": safetensors.__version__}
     print(json.dumps(found_versions))
