@@ -394,6 +394,35 @@ def test_what_is_kept_of_a_long_text(
         assert shown == cut(row, keep, most)
 
 
+@every_kind
+@given(
+    texts=st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é"]), max_size=20)),
+    keep=st.sampled_from(KEEPS),
+    start=st.booleans(),
+    unknown=st.booleans(),
+    most=st.integers(1, 12),
+)
+def test_what_is_left_out(
+    kind: TokenizerKind, texts: list[list[str]], keep: str, start: bool, unknown: bool, most: int
+) -> None:
+    """Before the cut, so that other words take the place of what is left out."""
+    joined = [" ".join(words) for words in texts]
+    vocabulary = Vocabulary(("a", "b", "é"))
+    tokenizer = Tokenizer(kind, vocabulary, keep, start, unknown)
+    left_out = [*([] if start else [START_ID]), *([] if unknown else [UNKNOWN_ID])]
+    whole = [
+        [i for i in row if i not in left_out] for row in plain_ids(joined, vocabulary, 10**9, kind)
+    ]
+    encoded = tokenizer.encode_all(joined, most)
+    for i, row in enumerate(whole):
+        assert encoded.row(i).tolist() == cut(row, keep, most)
+        assert tokenizer.encode(joined[i]).tolist() == row
+        strings = tokenizer.token_strings(joined[i], most)
+        shown = [START_ID if s == START_MARK else vocabulary.id_of(s) for s in strings]
+        assert shown == cut(row, keep, most)
+    assert pickle.loads(pickle.dumps(tokenizer)) == tokenizer  # noqa: S301
+
+
 def test_another_keep_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"keep='middle' is not one of end, start, both"):
         Tokenizer("words", Vocabulary(("a",)), "middle")

@@ -7,6 +7,7 @@
     │   └── DownloadError     data could not be fetched
     ├── ShapeError            an array's shape, dtype or range does not fit the operation
     ├── ModelFileError        a model file or checkpoint can't be read
+    ├── ConversionError       a model can't be what another framework would compute, or the reverse
     ├── OutputError           a file can't be written
     │   └── OutputExistsError     a file is there already and is not to be replaced
     ├── NotFittedError        a classifier is used before it was trained or loaded
@@ -53,6 +54,10 @@ class ShapeError(TidegateError, ValueError):
 
 class ModelFileError(TidegateError, ValueError):
     """A model file or checkpoint can't be read, is damaged, or is of another format."""
+
+
+class ConversionError(TidegateError, ValueError):
+    """A model can't be converted, or the two sides compute different numbers."""
 
 
 class OutputError(TidegateError, OSError):

@@ -35,6 +35,7 @@ class TrainedModel:
     multiplied by before they are added; without the linear one, what calibrates the network's.
     thresholds: from which probability on the second of two classes is predicted, [1] float64, or
     each of several labels, [labels]; None where the likeliest is, or what is likely.
+    conversion: what is known of where an imported model came from, and how exactly it is the same.
     """
 
     model: TextModel
@@ -45,6 +46,7 @@ class TrainedModel:
     ngrams: NgramModel | None = None
     mix: tuple[float, float] = (1.0, 0.0)
     thresholds: npt.NDArray[np.float64] | None = None
+    conversion: dict[str, Any] | None = None
 
 
 def check_quantize(quantize: str | None) -> None:
@@ -95,6 +97,8 @@ def write(
     )
     if quantize is not None:
         header["quantization"] = quantize
+    if trained.conversion is not None:
+        header["conversion"] = trained.conversion
     if trained.ngrams is not None:
         header["ngrams"] = {"longest": trained.ngrams.longest, "mix": list(trained.mix)}
         tensors["ngrams.weight"] = trained.ngrams.weights.astype(np.float16)
@@ -136,7 +140,12 @@ def from_tensors(
             raise DataError(
                 f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
             )
-        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"))
+        marks = {name: header.get(name, True) for name in ("start", "unknown")}
+        if not all(isinstance(there, bool) for there in marks.values()):
+            raise DataError(f"start and unknown are {marks}")
+        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"), **marks)
+        if "conversion" in header:
+            _check_conversion(header["conversion"])
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
@@ -174,6 +183,13 @@ def _read_thresholds(stored: object, config: ModelConfig) -> npt.NDArray[np.floa
     if not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in stored):
         raise DataError(f"thresholds is {reprlib.repr(stored)}, not of numbers from 0 to 1")
     return np.array(stored, np.float64)
+
+
+def _check_conversion(stored: Any) -> None:
+    """DataError unless it says where a model came from, and a number."""
+    sound = isinstance(stored, dict) and isinstance(stored.get("from"), str)
+    if not sound or type(stored.get("largest_difference")) is not float:
+        raise DataError(f"conversion is {reprlib.repr(stored)}")
 
 
 def _read_ngrams(
@@ -214,7 +230,10 @@ def _header(
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the file says besides the tensors."""
-    cut = {} if tokenizer.keep == "end" else {"keep": tokenizer.keep}
+    cut: dict[str, Any] = {} if tokenizer.keep == "end" else {"keep": tokenizer.keep}
+    for name in ("start", "unknown"):
+        if not getattr(tokenizer, name):
+            cut[name] = False
     return {
         **cut,
         "kind": "model",

@@ -21,7 +21,8 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -95,10 +96,27 @@ def read_stored(path: Path) -> Stored:
     return Stored(tensors, header, len(data), hashlib.sha256(data).hexdigest())
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a regular file of any kind. ModelFileError if it can't be read or is too large."""
+    with _reporting(path), _open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise _unreadable(
+                path, f"has {size} bytes, more than {MAX_FILE_BYTES}", "make a smaller model"
+            )
+        return file.read(size)
+
+
 def _read_file(path: Path) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any]]:
+    with _reporting(path), _open_regular(path) as file:
+        return _read(path, file)
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into ModelFileError."""
     try:
-        with _open_regular(path) as file:
-            return _read(path, file)
+        yield
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             mend = "check the path, or save a model there first"

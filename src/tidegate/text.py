@@ -134,12 +134,16 @@ class Tokenizer:
 
     kind: the rules, of TOKENIZERS (see ``tokens``). vocabulary: the words that have an id. keep:
     what is read of a text that is too long, of KEEPS: its "end", its "start", or "both": of the
-    length a quarter from the start and the rest from the end. ConfigError for another one.
+    length a quarter from the start and the rest from the end. ConfigError for another one. start,
+    unknown: whether START_ID, and words without an id, are there; models that were trained
+    elsewhere may know neither.
     """
 
     kind: TokenizerKind
     vocabulary: Vocabulary
     keep: str = "end"
+    start: bool = True
+    unknown: bool = True
 
     def __post_init__(self) -> None:
         check_tokenizer(self.kind)
@@ -147,7 +151,7 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy builds its own table.
-        return type(self), (self.kind, self.vocabulary, self.keep)
+        return type(self), (self.kind, self.vocabulary, self.keep, self.start, self.unknown)
 
     @cached_property
     def _ids(self) -> _kernels.WordIds:
@@ -178,8 +182,8 @@ class Tokenizer:
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
         (text,) = _checked([text])
-        ids, _ = self._ids.encode([prepare(self.kind, text)], sys.maxsize)
-        return ids
+        ids, lengths = self._ids.encode([prepare(self.kind, text)], sys.maxsize)
+        return self._known(ids, lengths)[0]
 
     def encode_all(self, texts: Iterable[str], max_length: int) -> TokenizedTexts:
         """At most ``max_length`` ids of each text, one row a text; ``texts`` are read once.
@@ -189,18 +193,31 @@ class Tokenizer:
         Raises DataError for a text that is not a str and ConfigError for max_length below 1.
         """
         _check_max_length(max_length)
-        most = min(max_length, sys.maxsize) if self.keep == "end" else sys.maxsize
+        cut_early = self.keep == "end" and self.unknown
+        most = min(max_length, sys.maxsize) if cut_early else sys.maxsize
         ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
         lengths = array("q")
         for block in _blocks(self.kind, texts):
             block_ids, block_lengths = self._ids.encode(block, most)
-            if self.keep != "end":
+            block_ids, block_lengths = self._known(block_ids, block_lengths)
+            if not cut_early:
                 block_ids, block_lengths = self._cut(block_ids, block_lengths, max_length)
             ids.frombytes(block_ids.data.cast("B"))
             lengths.frombytes(block_lengths.data.cast("B"))
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return TokenizedTexts(np.asarray(ids, np.int32), offsets)
+
+    def _known(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of ids without those that this tokeniser leaves out, and their new lengths."""
+        if self.start and self.unknown:
+            return ids, lengths
+        stays = np.ones(len(ids), bool)
+        for there, special in ((self.start, START_ID), (self.unknown, UNKNOWN_ID)):
+            stays &= there | (ids != special)
+        before = np.concatenate([[0], np.cumsum(stays)])
+        ends = np.cumsum(lengths)
+        return ids[stays], (before[ends] - before[ends - lengths]).astype(lengths.dtype)
 
     def _cut(
         self, ids: np.ndarray, lengths: np.ndarray, max_length: int
@@ -215,13 +232,17 @@ class Tokenizer:
         return ids[from_start | from_end], kept
 
     def token_strings(self, text: str, max_length: int) -> list[str]:
-        """The token behind each id of ``encode_all([text], max_length)``, START_MARK first.
+        """The token behind each id of ``encode_all([text], max_length)``, START_MARK for START_ID.
 
         A word outside the vocabulary is given as it stands in the text, in lower case.
         """
         _check_max_length(max_length)
         (text,) = _checked([text])
-        found = [START_MARK, *tokens(self.kind, text)]
+        found = tokens(self.kind, text)
+        if not self.unknown:
+            found = [token for token in found if self.vocabulary.id_of(token) != UNKNOWN_ID]
+        if self.start:
+            found.insert(0, START_MARK)
         if len(found) <= max_length:
             return found
         head = _head(self.keep, max_length)

@@ -14,6 +14,8 @@ from typer.main import get_command
 from tidegate.cli import terminal
 from tidegate.cli.evaluate import evaluate
 from tidegate.cli.explain import explain
+from tidegate.cli.exporting import export
+from tidegate.cli.importing import import_
 from tidegate.cli.info import info
 from tidegate.cli.predict import predict
 from tidegate.cli.train import train
@@ -26,6 +28,8 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(explain)
 app.command()(info)
+app.command("import")(import_)
+app.command()(export)
 
 
 def _version(wanted: bool) -> None:
@@ -115,7 +119,8 @@ _PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
         *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
-        "max_loss",
+        *("max_loss", "labels", "tokenizer", "keep", "pooling", "name", "to"),
+        *("first_id", "padding_id", "start_id", "unknown_id"),
     )
 }
 _PARAMETER = re.compile(rf"(^|[ (])({'|'.join(_PARAMETERS)})(?==\S)")

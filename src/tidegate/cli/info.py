@@ -31,6 +31,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "tidegate": header.get("tidegate"),
         "precision": header.get("precision"),
         "quantization": header.get("quantization"),
+        "conversion": header.get("conversion"),
         "config": header["config"],
         "parameters": sum(array.size for array in classifier.model_.parameters.values()),
         "tokenizer": header["tokenizer"],
@@ -88,10 +89,15 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
                 f"buckets; logits times {linear:.3f}, the network's times {network:.3f}",
             )
         )
+    converted = []
+    if facts["conversion"]:
+        source, most = (facts["conversion"].get(key) for key in ("from", "largest_difference"))
+        converted.append(("imported", f"from {source}, logits differ by at most {most:.2g}"))
     lines = [
         ("model", files.describe(facts["model"], facts["bytes"], facts["sha256"])),
         ("tidegate", f"{facts['tidegate']}, {facts['precision']}"),
         *quantized,
+        *converted,
         (
             "cell",
             f"{cell}{layers}{ways}, {config.hidden_size} units, embedding of "

@@ -1,0 +1,207 @@
+"""What is exported computes what tidegate does, comes back as it was, and is the same each time."""
+
+from __future__ import annotations
+
+import ast
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foreign import random_classifier, random_config
+from tidegate import TextClassifier, ops
+from tidegate.errors import (
+    ConfigError,
+    ConversionError,
+    NotFittedError,
+    OutputError,
+    OutputExistsError,
+    ShapeError,
+)
+from tidegate.interop import gates, onnx_runtime, proof
+from tidegate.interop.exporting import TARGETS, export_model
+from tidegate.interop.importing import import_model
+from tidegate.model import ModelConfig
+
+SMALL = ModelConfig(
+    vocabulary_size=11, embedding_size=3, hidden_size=4, max_length=6, masked=True, classes=3
+)
+CELLS = (("gru", "after"), ("gru", "before"), ("lstm", "after"), ("rnn", "after"))
+PACKAGES = {"keras": "h5py", "torch": "safetensors", "onnx": "onnx"}
+
+
+def exported(config: ModelConfig, target: str, folder: Path, seed: int = 0) -> Any:
+    pytest.importorskip(PACKAGES[target])
+    path = folder / f"model{TARGETS[target]}"
+    return export_model(random_classifier(config, seed), path, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", range(30))
+def test_every_shape_is_proven(target: str, seed: int, tmp_path: Path) -> None:
+    made = exported(random_config(seed), target, tmp_path, seed)
+    assert 0 <= made.difference < 5e-6
+    assert all(path.exists() for path in made.paths)
+    if target == "torch":
+        ast.parse(made.paths[0].read_text(encoding="utf-8"))
+    if target == "onnx" and onnx_runtime.version() is not None:
+        assert "ONNX Runtime" in made.side
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_comes_back_as_it_was(
+    cell: tuple[str, str], target: str, bidirectional: bool, masked: bool, tmp_path: Path
+) -> None:
+    config = replace(
+        SMALL, cell=cell[0], reset=cell[1], bidirectional=bidirectional, masked=masked, layers=2
+    )
+    made = exported(config, target, tmp_path)
+    back = import_model(made.paths[-2], made.paths[-1]).trained
+    original = random_classifier(config)
+    assert back.model.config == config
+    assert back.tokenizer == original.tokenizer_
+    assert back.classes.tolist() == original.classes_.tolist()
+    for name, array in original.model_.parameters.items():
+        found = back.model.parameters[name]
+        if name == "embedding.weight":  # id 3 is nobody's, and an exported text holds no padding
+            rows = [1, 2, *range(4, 11)]
+            found, array = found[rows], array[rows]
+        np.testing.assert_allclose(found, array, rtol=0, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_same_model_gives_the_same_bytes(target: str, tmp_path: Path) -> None:
+    first = exported(SMALL, target, tmp_path)
+    contents = [path.read_bytes() for path in first.paths]
+    again = exported(SMALL, target, tmp_path)
+    assert [path.read_bytes() for path in again.paths] == contents
+
+
+def test_the_difference_is_told_in_the_files(tmp_path: Path) -> None:
+    import safetensors
+
+    for target in TARGETS:
+        made = exported(SMALL, target, tmp_path)
+        path = made.paths[0]
+        if target == "keras":
+            with zipfile.ZipFile(path) as archive:
+                told = json.loads(archive.read("metadata.json"))["tidegate"]
+        elif target == "torch":
+            with safetensors.safe_open(made.paths[1], "np") as file:
+                told = json.loads(file.metadata()["tidegate"])
+        else:
+            import onnx
+
+            (entry,) = onnx.load(path).metadata_props
+            told = json.loads(entry.value)
+        assert told["largest_difference"] == made.difference
+        assert told["proven_against"] == made.side
+
+
+def test_the_vocabulary_lies_beside(tmp_path: Path) -> None:
+    made = exported(SMALL, "torch", tmp_path)
+    assert [path.name for path in made.paths] == [
+        "model.py",
+        "model.weights.safetensors",
+        "model.vocabulary.json",
+    ]
+    told = json.loads(made.paths[-1].read_text(encoding="utf-8"))
+    assert told["words"] == {f"w{i}": 4 + i for i in range(7)}
+    assert (told["padding"], told["start"], told["unknown"]) == (0, 1, 2)
+    assert told["labels"] == ["label 0", "label 1", "label 2"]
+    assert (told["tokenizer"], told["max_length"], told["padding_is_read"]) == ("words", 6, False)
+
+
+def test_bfloat16_and_int8_models_are_exported_as_their_float32_weights(tmp_path: Path) -> None:
+    classifier = random_classifier(SMALL)
+    classifier.save(tmp_path / "int8", quantize="int8")
+    loaded = TextClassifier.load(tmp_path / "int8")
+    assert export_model(loaded, tmp_path / "a.py", "torch").difference < 1e-6
+    from tidegate.model import TextModel
+
+    classifier.model_ = TextModel(SMALL, dict(classifier.model_.parameters), "bfloat16")
+    assert export_model(classifier, tmp_path / "b.py", "torch").difference < 1e-6
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    classifier = random_classifier(SMALL)
+    with pytest.raises(ConfigError, match="to='tf' is not one of keras, torch, onnx"):
+        export_model(classifier, path, "tf")
+    with pytest.raises(ConfigError, match=r"does not end in \.onnx"):
+        export_model(classifier, path, "onnx")
+    with pytest.raises(OutputError, match="create the folder"):
+        export_model(classifier, tmp_path / "no" / "model.py", "torch")
+    with pytest.raises(NotFittedError):
+        export_model(TextClassifier(), path, "torch")
+    texts, labels = ["good film", "bad film"] * 4, ["a", "b"] * 4
+    both = TextClassifier(epochs=1, embedding_size=2, hidden_size=2, ngrams=1).fit(texts, labels)
+    with pytest.raises(ConversionError, match="ngrams=0"):
+        export_model(both, path, "torch")
+    classifier.model_.parameters["output.bias"][0] = np.nan
+    with pytest.raises(ShapeError, match="not finite"):
+        export_model(classifier, path, "torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_there_are_kept(tmp_path: Path) -> None:
+    classifier = random_classifier(SMALL)
+    export_model(classifier, tmp_path / "model.py", "torch", replace=False)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputExistsError, match=r"model\.py"):
+        export_model(classifier, tmp_path / "model.py", "torch", replace=False)
+    pytest.importorskip("onnx")
+    export_model(classifier, tmp_path / "model.onnx", "onnx", replace=False)  # the same words
+    (tmp_path / "model.onnx").unlink()
+    other = random_classifier(replace(SMALL, vocabulary_size=12))
+    with pytest.raises(OutputExistsError, match="other words"):
+        export_model(other, tmp_path / "model.onnx", "onnx", replace=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_wrong_conversion_is_found(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gates in another order: nothing is written, and the first tensor that differs is named."""
+    pytest.importorskip(PACKAGES[target])
+    wrong = {**gates.ORDERS[target], "gru": ("candidate", "reset", "update")}
+    monkeypatch.setitem(gates.ORDERS, target, wrong)
+    classifier = random_classifier(replace(SMALL, pooling="mean"))
+    with pytest.raises(ConversionError, match=r"first in the tensor 'recurrent'"):
+        export_model(classifier, tmp_path / f"model{TARGETS[target]}", target)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch", "onnx"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gates_there_and_back(framework: gates.Framework, cell: tuple[str, str]) -> None:
+    count = len(ops.GATES[cell[0]])
+    random = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return random.standard_normal(shape).astype(np.float32)
+
+    second = draw(5 * count) if cell == ("gru", "after") else None
+    weights = ops.RecurrentWeights(draw(3, 5 * count), draw(5, 5 * count), draw(5 * count), second)
+    back = gates.ours(framework, *cell, *gates.theirs(framework, cell[0], weights))
+    np.testing.assert_array_equal(back.kernel, weights.kernel)
+    np.testing.assert_array_equal(back.recurrent_kernel, weights.recurrent_kernel)
+    np.testing.assert_array_equal(back.bias, weights.bias)
+    if second is not None:
+        np.testing.assert_array_equal(back.recurrent_bias, second)
+
+
+def test_the_proofs_texts() -> None:
+    rows = proof.draw_rows(SMALL)
+    lengths = [len(row) for row in rows]
+    assert {0, 1, 2, SMALL.max_length} <= set(lengths)
+    assert max(lengths) == SMALL.max_length
+    assert not {0, 3} & set(np.concatenate(rows).tolist())
