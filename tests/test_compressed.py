@@ -149,7 +149,7 @@ def test_written_tables_are_packed_by_name(tmp_path: Path, kind: str, suffix: st
     for place in range(20, len(data), 97):  # and a checksum: no change goes unseen
         changed = bytearray(data)
         changed[place] ^= 0x55
-        with pytest.raises(DataError, match=r"is (damaged|cut off): its (gzip|zstd) data"):
+        with pytest.raises(DataError):  # of what is unpacked, if that comes first
             read_texts(write(small, bytes(changed)))
 
 
