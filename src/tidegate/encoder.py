@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import notebook
-from tidegate.errors import not_fitted, unknown_choice
+from tidegate.contract import Parameters
+from tidegate.errors import not_fitted
 from tidegate.estimator import TextClassifier
 
 __all__ = ["GRUEncoder"]
@@ -28,7 +29,7 @@ _ARGUMENTS = {
 _SIGNATURE = inspect.Signature(list(_ARGUMENTS.values()))
 
 
-class GRUEncoder:
+class GRUEncoder(Parameters):
     """Texts as vectors, learnt by telling labels apart: the states that a classifier judges by.
 
     ``fit`` trains a TextClassifier with the same arguments, which are TextClassifier's but for
@@ -63,18 +64,6 @@ class GRUEncoder:
 
     # --- scikit-learn's contract
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments and their values."""
-        return {name: getattr(self, name) for name in _ARGUMENTS}
-
-    def set_params(self, **params: Any) -> GRUEncoder:
-        """Set constructor arguments by name. ConfigError for an unknown one."""
-        for name, value in params.items():
-            if name not in _ARGUMENTS:
-                raise unknown_choice("parameter", name, _ARGUMENTS)
-            setattr(self, name, value)
-        return self
-
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks: a transformer that learns from labels, and reads texts."""
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
@@ -88,17 +77,6 @@ class GRUEncoder:
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classifier_")
-
-    def _changed_params(self) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in self.get_params().items()
-            if repr(value) != repr(_ARGUMENTS[name].default)
-        }
-
-    def __repr__(self) -> str:
-        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed_params().items())
-        return f"GRUEncoder({changed})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: changed arguments, and of a trained one features and training."""

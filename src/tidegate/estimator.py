@@ -25,6 +25,7 @@ from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
 from tidegate.columns import unwrapped
 from tidegate.continuing import Start, check_options
+from tidegate.contract import ClassifierContract
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -46,6 +47,7 @@ from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST, NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.noise import Dropout
+from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
@@ -56,31 +58,6 @@ from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
-_FOR_FILES: dict[str, Any] = {
-    "vocabulary_size": 30_000,
-    "hidden_size": 64,
-    "max_length": 400,
-    "bidirectional": True,
-    "pooling": "max+mean",
-    "learning_rate": 2e-3,
-    "beta_2": 0.98,
-    "clip_norm": 1.0,
-    "schedule": "linear",
-    "warmup": 0.05,
-    "word_dropout": 0.1,
-    "vocabulary_dropout": 0.5,
-    "dropout": 0.5,
-    "ngrams": 2,
-}
-# Chosen on development folds: see docs/models.md.
-PRESETS: dict[str, dict[str, Any]] = {
-    # The lecture's job: what Keras does with IMDB, down to reading the padding.
-    "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
-    "default": _FOR_FILES,
-    "accurate": {**_FOR_FILES, "hidden_size": 128, "validation_fraction": 0.1},
-    "fast": {"embedding_size": 64, "hidden_size": 64, "ngrams": 2},
-}
-
 # Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
 # On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
 # Where the learning rate falls it is twice as many.
@@ -88,7 +65,7 @@ _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
 
 
-class TextClassifier:
+class TextClassifier(ClassifierContract):
     """A gated recurrent classifier of texts.
 
     Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
@@ -234,72 +211,8 @@ class TextClassifier:
         classifier = cls(**PRESETS[name])
         return classifier.set_params(**overrides)
 
-    # --- scikit-learn's contract
-
-    @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments and their values."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
-
-    def set_params(self, **params: Any) -> TextClassifier:
-        """Set constructor arguments by name. ConfigError for an unknown one."""
-        names = self._parameter_names()
-        for name, value in params.items():
-            if name not in names:
-                raise unknown_choice("parameter", name, names)
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks: a classifier of one label or several, whose input is texts."""
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type=self._estimator_type,
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(multi_label=True),
-            input_tags=InputTags(string=True, two_d_array=False),
-        )
-
-    def get_metadata_routing(self) -> Any:
-        """What scikit-learn asks: whether its tools are to pass sample_weight on to ``fit``."""
-        if not hasattr(self, "_metadata_request"):
-            return self._request(None)
-        return self._metadata_request
-
-    def set_fit_request(self, *, sample_weight: bool | str | None = None) -> TextClassifier:
-        """Have scikit-learn's tools pass sample_weight on to ``fit``, where routing is enabled.
-
-        True or False; None, to have an error if there is one; or the name under which it comes.
-        """
-        self._metadata_request = self._request(sample_weight)  # by this name, clone copies it
-        return self
-
-    def _request(self, sample_weight: bool | str | None) -> Any:
-        from sklearn.utils.metadata_routing import MetadataRequest
-
-        request = MetadataRequest(owner=type(self).__name__)
-        request.fit.add_request(param="sample_weight", alias=sample_weight)
-        return request
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
-
-    def _changed_params(self) -> dict[str, Any]:
-        """The arguments that are not the defaults."""
-        defaults = inspect.signature(type(self).__init__).parameters
-        return {
-            name: value
-            for name, value in self.get_params().items()
-            if repr(value) != repr(defaults[name].default)  # an array's != would be an array
-        }
-
-    def __repr__(self) -> str:
-        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed_params().items())
-        return f"TextClassifier({changed})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: changed arguments, and of a trained one labels, size, epochs."""
