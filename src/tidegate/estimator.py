@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
@@ -21,9 +21,6 @@ import numpy.typing as npt
 
 from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
-from tidegate.calibration import fit_factor
-from tidegate.checkpoint import check_checkpoint_size
-from tidegate.columns import unwrapped
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.errors import (
@@ -34,27 +31,25 @@ from tidegate.errors import (
     not_fitted,
     unknown_choice,
 )
+from tidegate.fitting import fit_events, listed_texts, mixed
 from tidegate.history import History
 from tidegate.labels import (
     check_class_weight,
-    class_weights,
     label_array,
     plain,
-    text_weights,
-    training_weights,
 )
-from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
+from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
-from tidegate.ngrams import LONGEST, NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
+from tidegate.ngrams import LONGEST
 from tidegate.noise import Dropout
 from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
-from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Tokenizer, check_keep, check_texts, check_tokenizer
+from tidegate.targets import targets_of
+from tidegate.text import check_keep, check_tokenizer
 from tidegate.thresholds import best_thresholds, check_metric, chosen
-from tidegate.training import EpochResult, StepResult, TrainConfig, train_steps
+from tidegate.training import EpochResult, StepResult, TrainConfig
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
@@ -267,154 +262,39 @@ class TextClassifier(ClassifierContract):
         self.check()
         if start is not None:
             check_options(self, start.classifier)
-        given = sample_weight, checkpoint, resume, validation, start
-        events = self._fit_events(texts, labels, *given)
+        events = fit_events(
+            self,
+            texts,
+            labels,
+            sample_weight=sample_weight,
+            checkpoint=checkpoint,
+            resume=resume,
+            validation=validation,
+            start=start,
+        )
         try:
             while True:
-                with self._own_threads():
-                    event = next(events, None)
-                if event is None:
+                try:
+                    with self._own_threads():
+                        event = next(events)
+                except StopIteration as end:
+                    trained, self.validation_ = end.value
+                    self._take(trained)
                     return
                 yield event
         finally:
             with self._own_threads():
                 events.close()
 
-    def _fit_events(
-        self,
-        texts: Iterable[str],
-        labels: Iterable[Any],
-        sample_weight: Iterable[float] | None,
-        checkpoint: str | os.PathLike[str] | None,
-        resume: bool,
-        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
-        start: Start | None = None,
-    ) -> Generator[StepResult | EpochResult, None, None]:
-        training = self._training()
-        listed = _listed_texts(texts)
-        if start is None:
-            classes, targets = encode_targets(labels, len(listed))
-            tokenizer = Tokenizer.fit(
-                listed, self.vocabulary_size, check_tokenizer(self.tokenizer), self.keep
-            )
-        else:
-            classes, targets = start.encode_labels(labels, len(listed))
-            tokenizer = start.tokenizer(listed, self.vocabulary_size)
-        many = targets.ndim == 2
-        if many and self.class_weight is not None:
-            raise ConfigError(
-                f"class_weight={self.class_weight!r} is for one label a text, and these have "
-                "several; leave it out, or give sample_weight"
-            )
-        text_weight = text_weights(sample_weight, len(listed))
-        # A small corpus has fewer words than there are ids.
-        config = replace(
-            self._model_config(classes=len(classes)),
-            targets="many" if many else "one",
-            vocabulary_size=tokenizer.vocabulary.size,
-        )
-        train_rows, validation_rows = self.split(len(listed))
-        train_config = self._train_config(epochs=self.epochs_for(len(listed)))
-        if validation is not None:
-            train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
-            held_texts = _listed_texts(validation[0])
-            held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
-        else:
-            held_texts = [listed[row] for row in validation_rows.tolist()]
-            held_targets = targets[validation_rows]
-        weights = training_weights(
-            class_weights(self.class_weight, classes, targets[train_rows]),
-            None if text_weight is None else text_weight[train_rows],
-            targets[train_rows],
-        )
-        train_set = LabeledSet(
-            tokenizer.encode_all(listed, self.max_length).select(train_rows),
-            targets[train_rows],
-            weights,
-        )
-        held_set = LabeledSet(tokenizer.encode_all(held_texts, self.max_length), held_targets)
-        if self.patience is not None and not len(held_set):
-            raise ConfigError(
-                f"patience={self.patience} waits for a better validation, and there are no texts "
-                "to validate on; set validation_fraction to 0.1, say"
-            )
-        linear = start.ngrams(classes) if start is not None and self.ngrams else None
-        bits = bits_for(listed, tokenizer.kind, self.ngrams) if self.ngrams else 0
-        if linear is not None:
-            bits = linear.bits
-        hashed, held_hashed = (
-            hash_texts(some, tokenizer.kind, self.ngrams, bits) if self.ngrams else None
-            for some in (listed, held_texts)
-        )
-        del listed, held_texts
-        precision = ops.choose_precision(self.precision)
-        model_file.check_model_size(
-            config, training, precision, classes, tokenizer, train_config.epochs
-        )
-        if checkpoint is not None:
-            check_checkpoint_size(config, train_config)
-        if start is None:
-            model = TextModel.initialize(config, train_config.seed, precision)
-        else:
-            model = start.model(config, classes, train_config.seed, precision)
-        history = History()
-        for event in train_steps(
-            model,
-            train_set,
-            held_set,
-            train_config,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            resume=resume,
-            start=None if start is None else start.digest(),
-        ):
-            if isinstance(event, EpochResult):
-                history.append(event)
-            yield event
-        begun = time.perf_counter()
-        logits, scores = model.predict_logits(held_set.texts), None
-        spent = time.perf_counter() - begun
-        self.ngrams_: NgramModel | None = None
-        self.mix_ = (1.0, 0.0)
-        self.thresholds_: npt.NDArray[np.float64] | None = None
-        if hashed is None and self.calibrate:
-            self.mix_ = (fit_factor(logits, held_targets), 0.0)
-        if hashed is not None and held_hashed is not None:
-            ngram_settings: dict[str, Any] = {
-                "kind": tokenizer.kind,
-                "longest": int(self.ngrams),
-                "bits": bits,
-                "cost": float(self.ngram_cost),
-                "seed": train_config.seed,
-                "start": linear,
-            }
-
-            def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
-                counted = rows if text_weight is None else rows[text_weight[rows] > 0]
-                given = hashed.select(counted), targets[counted], len(classes)
-                return fit_ngrams(*given, **ngram_settings)
-
-            self.ngrams_ = fit_on(train_rows)
-            scores = self.ngrams_.score_rows(held_hashed)
-            self.mix_ = fit_mix(logits, scores, held_targets)
-            if validation is None and len(validation_rows):
-                # The factors are found; from here on it may know these texts, too.
-                self.ngrams_ = fit_on(np.concatenate([train_rows, validation_rows]))
-        self.validation_: Evaluation | None = None
-        if len(held_set):
-            begun = time.perf_counter() - spent
-            self.validation_ = evaluate_logits(
-                model, self._mixed(logits, scores), held_targets, begun
-            )
-        if start is not None and start.kept_texts:
-            kept = tokenizer.encode_all(start.kept_texts, self.max_length)
-            linear_scores = None if self.ngrams_ is None else self.ngrams_.scores(start.kept_texts)
-            kept_logits = self._mixed(model.predict_logits(kept), linear_scores)
-            start.check_kept(model.probabilities(kept_logits), classes)
-        self.classes_ = classes
-        self.tokenizer_ = tokenizer
-        self.model_ = model
-        self.history_ = history
-        self.training_ = training
+    def _take(self, trained: model_file.TrainedModel) -> None:
+        """Become a classifier of this model, all at once."""
+        self.classes_ = trained.classes
+        self.tokenizer_ = trained.tokenizer
+        self.model_ = trained.model
+        self.history_ = History(trained.history)
+        self.training_ = trained.training
+        self.ngrams_, self.mix_ = trained.ngrams, trained.mix
+        self.thresholds_ = trained.thresholds
 
     def partial_fit(
         self,
@@ -432,7 +312,7 @@ class TextClassifier(ClassifierContract):
         once. After an error the model is as it was before the call, and Adam begins anew.
         """
         with self._own_threads():
-            streaming.partial_fit(self, _listed_texts(texts), labels, classes)
+            streaming.partial_fit(self, listed_texts(texts), labels, classes)
         return self
 
     @classmethod
@@ -579,25 +459,19 @@ class TextClassifier(ClassifierContract):
         """
         model = self._fitted()
         with self._own_threads():
-            return model.probabilities(self._logits(_listed_texts(texts)))
+            return model.probabilities(self._logits(listed_texts(texts)))
 
     def features(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
         """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
         model = self._fitted()
         with self._own_threads():
-            return model.features(self._encode(_listed_texts(texts)))
+            return model.features(self._encode(listed_texts(texts)))
 
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
         logits = self.model_.predict_logits(self._encode(texts))
-        return self._mixed(logits, None if self.ngrams_ is None else self.ngrams_.scores(texts))
-
-    def _mixed(
-        self, recurrent: npt.NDArray[np.float32], linear: npt.NDArray[np.float32] | None
-    ) -> npt.NDArray[np.float32]:
-        """The logits of both models together, or of the one that stands alone."""
-        first, second = (np.float32(factor) for factor in self.mix_)
-        return recurrent * first if linear is None else recurrent * first + linear * second
+        scores = None if self.ngrams_ is None else self.ngrams_.scores(texts)
+        return mixed(logits, scores, self.mix_)
 
     @property
     def _many(self) -> bool:
@@ -665,7 +539,7 @@ class TextClassifier(ClassifierContract):
                 f"a threshold divides two labels, and this model has {len(self.classes_)}; it "
                 "predicts the likeliest one"
             )
-        listed = _listed_texts(texts)
+        listed = listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         self.thresholds_ = best_thresholds(
             self.predict_proba(listed), targets, metric, at_least, self.classes_.tolist()
@@ -678,7 +552,7 @@ class TextClassifier(ClassifierContract):
         A label that the classifier has not been trained on counts as wrong.
         """
         self._fitted()
-        listed = _listed_texts(texts)
+        listed = listed_texts(texts)
         if self._many:
             return self.evaluate(listed, labels).accuracy
         given = label_array(labels, len(listed)).tolist()
@@ -694,7 +568,7 @@ class TextClassifier(ClassifierContract):
         """
         model = self._fitted()
         begun = time.perf_counter()
-        listed = _listed_texts(texts)
+        listed = listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         with self._own_threads():
             logits = self._logits(listed)
@@ -716,7 +590,7 @@ class TextClassifier(ClassifierContract):
         check_whole("seed", seed, 0, 2**63 - 1)
         begun = time.perf_counter()
         self._fitted()
-        listed = _listed_texts(texts)
+        listed = listed_texts(texts)
         targets = targets_of(self.classes_, labels, len(listed), many=self._many)
         probabilities = self.predict_proba(listed)
         predicted, seconds = self._chosen(probabilities), time.perf_counter() - begun
@@ -803,17 +677,5 @@ class TextClassifier(ClassifierContract):
                     "or download it again"
                 ) from error
         classifier = cls(**given)
-        classifier.model_ = trained.model
-        classifier.tokenizer_ = trained.tokenizer
-        classifier.classes_ = trained.classes
-        classifier.training_ = trained.training
-        classifier.ngrams_, classifier.mix_ = trained.ngrams, trained.mix
-        classifier.thresholds_ = trained.thresholds
-        classifier.history_ = History(trained.history)
+        classifier._take(trained)
         return classifier
-
-
-def _listed_texts(texts: Iterable[str]) -> Sequence[str]:
-    texts = unwrapped(texts)
-    check_texts(texts)
-    return texts if isinstance(texts, list) else list(texts)
