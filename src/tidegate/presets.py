@@ -20,7 +20,7 @@ _FOR_FILES: dict[str, Any] = {
     "dropout": 0.5,
     "ngrams": 2,
 }
-# Chosen on development folds: see docs/models.md.
+# Chosen by benchmarks/own_files.py --development.
 PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
     "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
