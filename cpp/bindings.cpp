@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "amx_support.h"
 #include "bind.h"
 #include "bind_positions.h"
 #include "bind_text.h"
@@ -27,12 +28,15 @@ namespace nb = nanobind;
 namespace tidegate {
 namespace {
 
-std::atomic<const Kernels*> active_table{nullptr};
+std::atomic<const InstructionSet*> chosen_set{nullptr};
 
-const Kernels& active() {
-  const Kernels* table = active_table.load(std::memory_order_acquire);
-  return table != nullptr ? *table : *available_kernels().front();
+const InstructionSet& active_set() {
+  const InstructionSet* set = chosen_set.load(std::memory_order_acquire);
+  return set != nullptr ? *set : available_sets().front();
 }
+
+// What is computed in float32 whatever the precision.
+const Kernels& active() { return *active_set().tables[0]; }
 
 nb::tuple pack(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, In<int64_t, 1> rows,
                int max_length, bool masked, int vocabulary_size) {
@@ -75,7 +79,7 @@ class Recurrent {
     recurrent_bias_ = recurrent_bias;
     initial_ = initial;
     initial_cell_ = initial_cell;
-    kernels_ = &with_precision(active(), precision.c_str());
+    kernels_ = &active_set().table(precision.c_str());
     nb::gil_scoped_release unlocked;
     tape_.forward(*kernels_, ThreadPool::instance(), call(), {last.data(), data_or_null(outputs)});
   }
@@ -162,8 +166,9 @@ class NativeScorer {
                                    output_kernel.data(),
                                    output_bias.data()};
     nb::gil_scoped_release unlocked;  // it runs the padding
-    scorer_.emplace(with_precision(active(), precision.c_str()), active(), ThreadPool::instance(),
-                    weights, memory);
+    const InstructionSet& set = active_set();
+    scorer_.emplace(set.table(precision.c_str()), *set.tables[0], ThreadPool::instance(), weights,
+                    memory);
   }
 
   void score(In<int32_t, 1> token_ids, In<int64_t, 1> offsets, Out<float, 2> logits) {
@@ -368,20 +373,34 @@ NB_MODULE(_kernels, module) {
   nb::set_leak_warnings(false);
   module.def("available", [] {
     std::vector<std::string> names;
-    for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
+    for (const InstructionSet& set : available_sets()) names.emplace_back(set.name);
     return names;
   });
-  module.def("active", [] { return std::string(active().name); });
+  module.def("emulated", [] {
+    std::vector<std::string> names;
+    for (const InstructionSet& set : emulated_sets()) names.emplace_back(set.name);
+    return names;
+  });
+  module.def(
+      "same_products",
+      [](const std::string& isa, const std::string& precision, const std::string& other_isa,
+         const std::string& other_precision) {
+        const InstructionSet *set = find_set(isa.c_str()), *other = find_set(other_isa.c_str());
+        if (set == nullptr || other == nullptr) throw nb::value_error("no such instruction set");
+        return same_products(set->table(precision.c_str()), other->table(other_precision.c_str()));
+      },
+      nb::arg("isa"), nb::arg("precision"), nb::arg("other_isa"), nb::arg("other_precision"));
+  module.def("active", [] { return std::string(active_set().name); });
   module.def(
       "table_for",
       [](const std::string& precision) {
-        return std::string(with_precision(active(), precision.c_str()).name);
+        return std::string(active_set().table(precision.c_str()).name);
       },
       nb::arg("precision"));
   module.def("use", [](const std::string& name) {
-    const Kernels* table = find_kernels(name.c_str());
-    if (table != nullptr) active_table.store(table, std::memory_order_release);
-    return table != nullptr;
+    const InstructionSet* set = find_set(name.c_str());
+    if (set != nullptr) chosen_set.store(set, std::memory_order_release);
+    return set != nullptr;
   });
   module.attr("MAX_THREADS") = kMaxThreads;
   module.def("threads", [] { return ThreadPool::instance().threads(); });

@@ -3,58 +3,107 @@
 
 #include <cstring>
 
+#include "amx_support.h"
+
 namespace tidegate {
 
-extern const Kernels kernels_scalar;
-extern const Kernels kernels_scalar_bfloat16;
+extern const Kernels kernels_scalar, kernels_scalar_bf16x3, kernels_scalar_bfloat16;
 #if defined(TIDEGATE_X86)
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx2_bfloat16;
-extern const Kernels kernels_avx512;
-extern const Kernels kernels_avx512_bfloat16;
+extern const Kernels kernels_avx2, kernels_avx2_bf16x3, kernels_avx2_bfloat16;
+extern const Kernels kernels_avx512, kernels_avx512_bf16x3, kernels_avx512_bfloat16;
+extern const Kernels kernels_amx_emulated_bf16x3, kernels_amx_emulated_bfloat16;
+extern const Kernels kernels_amx_emulated_avx512_bf16x3, kernels_amx_emulated_avx512_bfloat16;
+#endif
+#if defined(TIDEGATE_AMX_TABLES)
+extern const Kernels kernels_amx_bf16x3, kernels_amx_bfloat16;
 #endif
 #if defined(TIDEGATE_ARM)
-extern const Kernels kernels_neon;
-extern const Kernels kernels_neon_bfloat16;
+extern const Kernels kernels_neon, kernels_neon_bf16x3, kernels_neon_bfloat16;
 #endif
 
-const std::vector<const Kernels*>& available_kernels() {
-  static const std::vector<const Kernels*> found = [] {
-    std::vector<const Kernels*> tables;
+const Kernels& InstructionSet::table(const char* precision) const {
+  for (const Kernels* table : tables)
+    if (std::strcmp(table->precision, precision) == 0) return *table;
+  return *tables[0];
+}
+
+namespace {
+
 #if defined(TIDEGATE_X86)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-      tables.push_back(&kernels_avx512);
-    if (avx2) tables.push_back(&kernels_avx2);
+bool has_avx2() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+bool has_avx512_bfloat16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
+#if defined(TIDEGATE_AMX_TABLES)
+// Offered only if it computes what the emulation does that the tests have tried.
+bool has_amx() {
+  return has_avx512_bfloat16() && amx_is_there() &&
+         same_products(kernels_amx_bf16x3, kernels_amx_emulated_avx512_bf16x3) &&
+         same_products(kernels_amx_bfloat16, kernels_amx_emulated_avx512_bfloat16);
+}
+#endif
+
+}  // namespace
+
+const std::vector<InstructionSet>& available_sets() {
+  static const std::vector<InstructionSet> found = [] {
+    std::vector<InstructionSet> sets;
+#if defined(TIDEGATE_AMX_TABLES)
+    if (has_amx())
+      sets.push_back({"amx", {&kernels_avx512, &kernels_amx_bf16x3, &kernels_amx_bfloat16}});
+#endif
+#if defined(TIDEGATE_X86)
+    if (has_avx512()) {
+      if (has_avx512_bfloat16())
+        sets.push_back(
+            {"avx512", {&kernels_avx512, &kernels_avx512_bf16x3, &kernels_avx512_bfloat16}});
+      else
+        sets.push_back({"avx512", {&kernels_avx512, &kernels_avx2_bf16x3, &kernels_avx2_bfloat16}});
+    }
+    if (has_avx2())
+      sets.push_back({"avx2", {&kernels_avx2, &kernels_avx2_bf16x3, &kernels_avx2_bfloat16}});
 #endif
 #if defined(TIDEGATE_ARM)
-    tables.push_back(&kernels_neon);  // part of every 64-bit ARM
+    // Part of every 64-bit ARM.
+    sets.push_back({"neon", {&kernels_neon, &kernels_neon_bf16x3, &kernels_neon_bfloat16}});
 #endif
-    tables.push_back(&kernels_scalar);
-    return tables;
+    sets.push_back({"scalar", {&kernels_scalar, &kernels_scalar_bf16x3, &kernels_scalar_bfloat16}});
+    return sets;
   }();
   return found;
 }
 
-const Kernels* find_kernels(const char* name) {
-  for (const Kernels* table : available_kernels())
-    if (std::strcmp(table->name, name) == 0) return table;
-  return nullptr;
+const std::vector<InstructionSet>& emulated_sets() {
+  static const std::vector<InstructionSet> found = [] {
+    std::vector<InstructionSet> sets;
+#if defined(TIDEGATE_X86)
+    if (has_avx512_bfloat16())
+      sets.push_back({"amx-emulated-avx512",
+                      {&kernels_avx512, &kernels_amx_emulated_avx512_bf16x3,
+                       &kernels_amx_emulated_avx512_bfloat16}});
+    sets.push_back(
+        {"amx-emulated",
+         {&kernels_scalar, &kernels_amx_emulated_bf16x3, &kernels_amx_emulated_bfloat16}});
+#endif
+    return sets;
+  }();
+  return found;
 }
 
-const Kernels& with_precision(const Kernels& table, const char* precision) {
-  if (std::strcmp(precision, "bfloat16") != 0) return table;
-#if defined(TIDEGATE_X86)
-  if (&table == &kernels_avx512 && __builtin_cpu_supports("avx512bf16"))
-    return kernels_avx512_bfloat16;
-  if (&table == &kernels_avx512 || &table == &kernels_avx2) return kernels_avx2_bfloat16;
-#endif
-#if defined(TIDEGATE_ARM)
-  if (&table == &kernels_neon) return kernels_neon_bfloat16;
-#endif
-  return kernels_scalar_bfloat16;
+const InstructionSet* find_set(const char* name) {
+  for (const auto* sets : {&available_sets(), &emulated_sets()})
+    for (const InstructionSet& set : *sets)
+      if (std::strcmp(set.name, name) == 0) return &set;
+  return nullptr;
 }
 
 }  // namespace tidegate

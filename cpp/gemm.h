@@ -6,6 +6,9 @@
 #pragma once
 
 #include "operands.h"
+#if defined(TIDEGATE_AMX)
+#include "amx.h"
+#endif
 #include "vector_math.h"
 
 namespace tidegate {
@@ -87,6 +90,11 @@ TG_NOINLINE void copy_edge(float* array, long row_stride, const long* column, co
   }
 }
 
+TG_INLINE void clear_sums(float* sums, int rows, int vectors) {
+  for (int i = 0; i < rows * vectors; ++i) store(sums + i * kWidth, zero());
+}
+
+#if !defined(TIDEGATE_AMX)
 // tile[r][v] += sum over k of a[r * row_stride + k] * b[k * depth_stride + offset[v] + lanes], k
 // being a step of the depth: a number, or a pair of them.
 template <int R, int V>
@@ -125,6 +133,15 @@ TG_INLINE void multiply_transposed(vec (&tile)[R][V], const operand* a, long a_s
     b += b_stride;
   }
 }
+#endif
+
+size_t forward_size(int depth, int units, int gates) {
+  return size_t(panel_count(units)) * depth_steps(depth) * gates * kPanel;
+}
+
+size_t backward_size(int depth, int units, int gates) {
+  return size_t(panel_count(depth)) * gate_steps(units, gates) * kPanel;
+}
 
 void pack_forward(const PackArgs& args, int panel_begin, int panel_end) {
   const long width = long(args.gates_total) * args.units;
@@ -132,15 +149,18 @@ void pack_forward(const PackArgs& args, int panel_begin, int panel_end) {
     const long count = args.units - panel * kPanel;  // units left, may exceed the panel
     operand* out = packed_operands(args.packed) +
                    long(panel) * depth_steps(args.depth) * args.gate_count * kPanel;
-    for (int k = 0; k < args.depth; k += kTogether) {
-      const bool paired = kTogether == 2 && k + 1 < args.depth;
+    for (int step = 0; step < depth_steps(args.depth); ++step) {
+      const int k = step_depth(step);
+      const Part which = kRightParts[step_term(step)];
+      const bool there = k < args.depth, paired = kTogether == 2 && k + 1 < args.depth;
       for (int g = 0; g < args.gate_count; ++g) {
         const float* row =
             args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
         for (int part = 0; part < kPanel; part += kWidth) {
-          const vec first = load_part(row + part, count - part);
+          const vec first = there ? load_part(row + part, count - part) : zero();
           const vec second = paired ? load_part(row + width + part, count - part) : zero();
-          store_operands(out + part, make_operands(first, second));
+          store_operands(out + part,
+                         make_operands(part_of(which, first), part_of(which, second)));
         }
         out += kPanel;
       }
@@ -152,8 +172,9 @@ void pack_backward(const PackArgs& args, int panel_begin, int panel_end) {
   const long width = long(args.gates_total) * args.units;
   const int panels = panel_count(args.units);
   for (int depth_panel = panel_begin; depth_panel < panel_end; ++depth_panel) {
-    operand* out = packed_operands(args.packed) +
-                   long(depth_panel) * panels * args.gate_count * kPanelSteps * kPanel;
+    const long stride = long(gate_steps(args.units, args.gate_count)) * kPanel;
+    operand* out = packed_operands(args.packed) + depth_panel * stride;
+    clear_steps(out, panels * args.gate_count * kPanelSteps * kPanel, static_cast<int>(stride));
     for (int panel = 0; panel < panels; ++panel) {
       for (int g = 0; g < args.gate_count; ++g) {
         for (int column = 0; column < kPanel; ++column) {
@@ -161,10 +182,14 @@ void pack_backward(const PackArgs& args, int panel_begin, int panel_end) {
           const float* row =
               args.weights + k * width + long(args.gate_begin + g) * args.units + panel * kPanel;
           const int units = k < args.depth ? args.units - panel * kPanel : 0;
-          for (int unit = 0; unit < kPanel; unit += kTogether)
-            out[unit / kTogether * kPanel + column] =
-                make_operand(unit < units ? row[unit] : 0.0f,
-                             kTogether == 2 && unit + 1 < units ? row[unit + 1] : 0.0f);
+          for (int step = 0; step < kPanelSteps; ++step) {
+            const int unit = step_depth(step);
+            const Part which = kRightParts[step_term(step)];
+            const bool paired = kTogether == 2 && unit + 1 < units;
+            out[step * kPanel + column] =
+                make_operand(unit < units ? part_of(which, row[unit]) : 0.0f,
+                             paired ? part_of(which, row[unit + 1]) : 0.0f);
+          }
         }
         out += kPanelSteps * kPanel;
       }
@@ -188,6 +213,19 @@ void project_rows(const ProjectArgs& args, long row_begin, long row_end) {
       for (int part = 0; part < kPanel; part += kWidth) {
         const operand* packed = packed_operands(args.packed) + long(panel) * steps * G * kPanel + part;
         const float* bias = args.bias + panel * G * kPanel + part;
+#if defined(TIDEGATE_AMX)
+        tile_blocks<G>(
+            rows, left, packed, G * kPanel, offset, steps,
+            [&](long, int count, float* sums) TG_LAMBDA {
+              for (int r = 0; r < count; ++r)
+                for (int g = 0; g < G; ++g, sums += kPanel) store(sums, load(bias + g * kPanel));
+            },
+            [&](long row, int count, const float* sums) TG_LAMBDA {
+              float* out = args.output + (block + row) * args.output_stride + panel * G * kPanel;
+              for (int r = 0; r < count; ++r, out += args.output_stride)
+                for (int g = 0; g < G; ++g, sums += kPanel) store(out + g * kPanel, load(sums));
+            });
+#else
         for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
           constexpr int R = decltype(height)::value;
           vec tile[R][G];
@@ -200,6 +238,7 @@ void project_rows(const ProjectArgs& args, long row_begin, long row_end) {
             TG_UNROLL for (int g = 0; g < G; ++g)
               store(out + r * args.output_stride + g * kPanel, tile[r][g]);
         });
+#endif
       }
     }
   }
@@ -233,17 +272,19 @@ TG_INLINE GateOperands gate_operands(const InputGradientArgs& args, long row_beg
     gates.panel_stride = args.panel_stride;
     for (int g = 0; g < G; ++g) gates.channels[g] = args.channels[g] * kPanel;
   } else {
-    const int panels = panel_count(args.units);
+    const int panels = panel_count(args.units), steps = gate_steps(args.units, G);
     gates.panel_stride = G * kPanelSteps;
-    gates.stride = panels * gates.panel_stride + kLinePad;
+    gates.stride = steps + kLinePad;
     for (int g = 0; g < G; ++g) gates.channels[g] = g * kPanelSteps;
-    operand* own = packed_operands(operand_scratch(0, size_t(count) * gates.stride));
-    for (long r = 0; r < count; ++r)
+    operand* own = packed_operands(operand_scratch(0, size_t(whole_tiles(count)) * gates.stride));
+    for (long r = 0; r < count; ++r) {
+      clear_steps(own + r * gates.stride, panels * G * kPanelSteps, steps);
       for (int panel = 0; panel < panels; ++panel)
         for (int g = 0; g < G; ++g)
           round_panel(
               rows + r * args.gate_stride + panel * args.panel_stride + args.channels[g] * kPanel,
               own + r * gates.stride + panel * gates.panel_stride + gates.channels[g]);
+    }
     gates.rows = own;
   }
   return gates;
@@ -257,13 +298,15 @@ TG_INLINE GateOperands gate_operands(const InputGradientArgs& args, long row_beg
 template <int G, bool Whole>
 void gates_times_weights(const InputGradientArgs& args, const GateOperands& gates, long row_begin,
                          long row_end) {
-  constexpr int kPanelsPerBlock = G >= 3 ? 2 : 4;
   const int panels = panel_count(args.units);
+  const int panels_per_block = kInTiles ? panels : G >= 3 ? 2 : 4;
   const int vectors = panel_count(args.depth) * kPartsPerPanel;
   const operand* packed = packed_operands(args.packed);
-  const long depth_panel_stride = long(panels) * G * kPanelSteps * kPanel;
-  for (int first = 0; first < panels; first += kPanelsPerBlock) {
-    const int last = first + kPanelsPerBlock < panels ? first + kPanelsPerBlock : panels;
+  const int steps = gate_steps(args.units, G);
+  const long depth_panel_stride = long(steps) * kPanel;
+  for (int first = 0; first < panels; first += panels_per_block) {
+    [[maybe_unused]] const int last =
+        first + panels_per_block < panels ? first + panels_per_block : panels;
     const bool load_output = args.accumulate || first > 0;
     for (int vector = 0; vector < vectors; vector += kBackVectors) {
       long offset[kBackVectors];
@@ -276,6 +319,22 @@ void gates_times_weights(const InputGradientArgs& args, const GateOperands& gate
         column[v] = long(v) * kWidth;
         count[v] = vector + v < vectors ? args.depth - long(j) * kWidth : 0;
       }
+#if defined(TIDEGATE_AMX)
+      constexpr int V = kBackVectors;
+      float* out = args.output + row_begin * args.output_stride + long(vector) * kWidth;
+      const long stride = args.output_stride;
+      tile_blocks<V>(
+          row_end - row_begin, Left{gates.rows, gates.stride}, packed, kPanel, offset, steps,
+          [&](long row, int rows, float* sums) TG_LAMBDA {
+            if (load_output)
+              copy_edge<false>(out + row * stride, stride, column, count, sums, rows, V);
+            else
+              clear_sums(sums, rows, V);
+          },
+          [&](long row, int rows, float* sums) TG_LAMBDA {
+            copy_edge<true>(out + row * stride, stride, column, count, sums, rows, V);
+          });
+#else
       for_row_blocks<tile_rows<kBackVectors>()>(
           row_end - row_begin, [&](auto height, long row) TG_LAMBDA {
             constexpr int R = decltype(height)::value;
@@ -308,6 +367,7 @@ void gates_times_weights(const InputGradientArgs& args, const GateOperands& gate
               copy_edge<true>(out, args.output_stride, column, count, sums, R, kBackVectors);
             }
           });
+#endif
     }
   }
 }
@@ -335,7 +395,7 @@ void input_gradient(const InputGradientArgs& args, long row_begin, long row_end)
 }
 
 // Rows whose gate gradients stay in cache while all of the depth passes over them.
-constexpr long kGradientBlock = 128;
+constexpr long kGradientBlock = kTerms > 1 ? 64 : 128;
 constexpr int kGradientVectors = 3;
 
 // Whole: the units fill their panels, so that no element needs care at the edge.
@@ -361,18 +421,40 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
   long right_offset[V];
   for (int v = 0; v < V; ++v) right_offset[v] = kRounds ? v * kWidth : offset[v];
   if constexpr (kRounds) {
-    operand* own = packed_operands(operand_scratch(1, size_t(depth_steps(static_cast<int>(rows))) * V * kWidth));
+    operand* own = packed_operands(operand_scratch(1, size_t(row_steps(rows)) * V * kWidth));
     right = own;
     right_stride = V * kWidth;
     for (long n = 0; n < rows; n += kTogether) {
       const float* first = gates + n * args.gate_stride;
       const bool paired = kTogether == 2 && n + 1 < rows;
-      for (int v = 0; v < V; ++v, own += kWidth)
-        store_operands(own, make_operands(load(first + offset[v]),
-                                          paired ? load(first + args.gate_stride + offset[v])
-                                                 : zero()));
+      TG_UNROLL for (int term = 0; term < kTerms; ++term) {
+        const Part which = kRightParts[term];
+        for (int v = 0; v < V; ++v, own += kWidth)
+          store_operands(
+              own, make_operands(part_of(which, load(first + offset[v])),
+                                 paired ? part_of(which, load(first + args.gate_stride + offset[v]))
+                                        : zero()));
+      }
     }
+    for (; own < right + row_steps(rows) * right_stride; own += kWidth)
+      store_operands(own, make_operands(zero(), zero()));
   }
+#if defined(TIDEGATE_AMX)
+  tile_blocks<V>(
+      depth_end - depth_begin, left, right, right_stride, right_offset,
+      static_cast<int>(row_steps(rows)),
+      [&](long first, int height, float* sums) TG_LAMBDA {
+        float* out = args.d_weights + (depth_begin + first) * width;
+        if (row == 0)
+          clear_sums(sums, height, V);
+        else
+          copy_edge<false>(out, width, column, count, sums, height, V);
+      },
+      [&](long first, int height, float* sums) TG_LAMBDA {
+        copy_edge<true>(args.d_weights + (depth_begin + first) * width, width, column, count, sums,
+                        height, V);
+      });
+#else
   // While this block is summed from cache, the next one's rows come from memory, a few a tile.
   const long coming = row + rows < args.rows ? row + rows : args.rows;
   const long coming_end = coming + kGradientBlock < args.rows ? coming + kGradientBlock : args.rows;
@@ -402,7 +484,7 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
       get_tile(tile, sums);
     }
     multiply_transposed<R, V>(tile, left.rows + first, left.stride, right, right_stride,
-                              right_offset, depth_steps(static_cast<int>(rows)));
+                              right_offset, row_steps(rows));
     if constexpr (Whole) {
       TG_UNROLL for (int r = 0; r < R; ++r)
         TG_UNROLL for (int v = 0; v < V; ++v) store(out + r * width + column[v], tile[r][v]);
@@ -411,6 +493,7 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
       copy_edge<true>(out, width, column, count, sums, R, V);
     }
   });
+#endif
   if (args.d_bias == nullptr || depth_begin > 0) return;
   for (int v = 0; v < V; ++v) {
     if (count[v] <= 0) continue;
@@ -422,7 +505,8 @@ TG_INLINE void weight_gradient_columns(const WeightGradientArgs& args, const Lef
   }
 }
 
-// Columns [depth_begin, depth_end) of some rows of the inputs, to be read down the rows.
+// Columns [depth_begin, depth_end) of some rows of the inputs, to be read down the rows; for tiles,
+// with a row for each column.
 TG_INLINE Left transposed_operands(const WeightGradientArgs& args, long row, long rows,
                                    int depth_begin, int depth_end) {
   const float* inputs = args.inputs + row * args.input_stride + depth_begin;
@@ -430,18 +514,35 @@ TG_INLINE Left transposed_operands(const WeightGradientArgs& args, long row, lon
     return {packed_operands(inputs), args.input_stride};
   } else {
     const int depth = depth_end - depth_begin;
-    const long stride = padded(depth) + kLinePad;
-    const long steps = depth_steps(static_cast<int>(rows));
-    operand* own = packed_operands(operand_scratch(0, size_t(steps) * stride));
-    for (long n = 0; n < rows; n += kTogether) {
-      const float* first = inputs + n * args.input_stride;
+    const long steps = row_steps(rows);
+    const auto of_rows = [&](long n, int term, int k) TG_LAMBDA {
+      const float* first = inputs + n * args.input_stride + k;
       const bool paired = kTogether == 2 && n + 1 < rows;
-      for (int k = 0; k < depth; k += kWidth)
-        store_operands(own + n / kTogether * stride + k,
-                       make_operands(load_part(first + k, depth - k),
-                                     paired ? load_part(first + args.input_stride + k, depth - k)
-                                            : zero()));
+      const Part which = kLeftParts[term];
+      return make_operands(
+          n < rows ? part_of(which, load_part(first, depth - k)) : zero(),
+          paired ? part_of(which, load_part(first + args.input_stride, depth - k)) : zero());
+    };
+#if defined(TIDEGATE_AMX)
+    const long stride = steps + kLinePad;
+    operand* own = packed_operands(operand_scratch(0, size_t(padded(depth)) * stride));
+    for (int k = 0; k < depth; k += kPanel) {
+      for (long step = 0; step < steps; step += kTileSteps) {
+        operands block[kTileSteps];
+        for (int i = 0; i < kTileSteps; ++i)
+          block[i] = of_rows((step + i) / kTerms * kTogether, (step + i) % kTerms, k);
+        transpose(block);
+        for (int i = 0; i < kPanel; ++i) store_operands(own + (k + i) * stride + step, block[i]);
+      }
     }
+#else
+    const long stride = padded(depth) + kLinePad;
+    operand* own = packed_operands(operand_scratch(0, size_t(steps) * stride));
+    operand* out = own;
+    for (long n = 0; n < rows; n += kTogether)
+      TG_UNROLL for (int term = 0; term < kTerms; ++term, out += stride)
+        for (int k = 0; k < depth; k += kWidth) store_operands(out + k, of_rows(n, term, k));
+#endif
     return {own, stride};
   }
 }

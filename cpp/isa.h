@@ -18,26 +18,40 @@ void tanh_array(const float* x, float* y, long count) {
     store_part(y + i, tanh(load_part(x + i, count - i)), count - i);
 }
 
+// A kernel that computes products.
+#if defined(TIDEGATE_AMX)
+template <auto Kernel>
+constexpr auto products = InTiles<Kernel>::run;
+#else
+template <auto Kernel>
+constexpr auto products = Kernel;
+#endif
+
+#define TG_CELLS(kernel) \
+  {products<kernel<0>>, products<kernel<1>>, products<kernel<2>>, products<kernel<3>>}
+
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{
       name,
-      kRounds ? "bfloat16" : "float32",
+      kPrecision,
       kWidth,
       sigmoid_array,
       tanh_array,
+      forward_size,
+      backward_size,
       pack_forward,
       pack_backward,
-      project,
-      input_gradient,
-      weight_gradient,
+      products<project>,
+      products<input_gradient>,
+      products<weight_gradient>,
       segment_sum,
-      {forward_padding<0>, forward_padding<1>, forward_padding<2>, forward_padding<3>},
-      {forward_rows<0>, forward_rows<1>, forward_rows<2>, forward_rows<3>},
-      {score_rows<0>, score_rows<1>, score_rows<2>, score_rows<3>},
+      TG_CELLS(forward_padding),
+      TG_CELLS(forward_rows),
+      TG_CELLS(score_rows),
       {score_begin<0>, score_begin<1>, score_begin<2>, score_begin<3>},
-      {score_panels<0>, score_panels<1>, score_panels<2>, score_panels<3>},
-      {backward_rows<0>, backward_rows<1>, backward_rows<2>, backward_rows<3>},
-      {backward_padding<0>, backward_padding<1>, backward_padding<2>, backward_padding<3>},
+      TG_CELLS(score_panels),
+      TG_CELLS(backward_rows),
+      TG_CELLS(backward_padding),
       adam,
       adam_replay,
       sum_of_squares,

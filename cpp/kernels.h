@@ -8,7 +8,7 @@
 // Units are kept in panels of 16, a multiple of every vector width. A panel holds the gates of
 // the same 16 units side by side, so that one tile of a product ends with all that a cell needs:
 //
-//   packed weights    [panel][depth][gate][16]
+//   packed weights    [panel][depth][gate][16]; where operands are rounded, see operands.h
 //   projected inputs  [row][panel][gate][16]      row stride padded by a cache line, so that the
 //   gates (the tape)  [position][panel][channel][16]  rows of a column do not share cache sets
 //
@@ -180,7 +180,10 @@ struct AdamArgs {
   const float* rates;    // [step]: learning rate with both bias corrections, for steps 1, 2, ...
 };
 
-// Memory of the calling thread's own, for two arrays of rounded operands at a time.
+constexpr int kPrecisions = 3;  // float32, bf16x3, bfloat16
+
+// Memory of the calling thread's own: 0 and 1 for arrays of rounded operands, 2 for emulated tiles.
+// Keeps its contents while it need not grow. Throws std::bad_alloc.
 float* operand_scratch(int which, size_t floats);
 
 struct Kernels {
@@ -189,6 +192,9 @@ struct Kernels {
   int width;
   void (*sigmoid)(const float* x, float* y, long count);
   void (*tanh)(const float* x, float* y, long count);
+  // Floats that packed weights take.
+  size_t (*forward_size)(int depth, int units, int gates);
+  size_t (*backward_size)(int depth, int units, int gates);
   void (*pack_forward)(const PackArgs&, int panel_begin, int panel_end);   // panels of units
   void (*pack_backward)(const PackArgs&, int panel_begin, int panel_end);  // panels of depth
   void (*project)(const ProjectArgs&, long row_begin, long row_end);

@@ -10,6 +10,7 @@ namespace tidegate {
 namespace {
 
 constexpr long kRowsPerTask = 64;
+constexpr double kRarity = 0.2;  // what a bucket's rarity adds to its scale
 
 uint64_t next_random(uint64_t& state) {  // splitmix64
   uint64_t x = state += 0x9E3779B97F4A7C15;
@@ -18,19 +19,25 @@ uint64_t next_random(uint64_t& state) {  // splitmix64
   return x ^ x >> 31;
 }
 
-// Which rows of a class have each bucket, and which of the others, as a ratio of shares.
-std::vector<float> log_ratios(const LinearFit& fit, const std::vector<float>& sign) {
-  std::vector<double> with(fit.buckets, 1.0), without(fit.buckets, 1.0);
+// See linear.h. Where no row is of the class, or none of the others, nothing is divided by 0.
+std::vector<float> scales_of(const LinearFit& fit, const std::vector<float>& sign) {
+  std::vector<long> with(fit.buckets), without(fit.buckets);
+  long texts_with = 0;
   for (long row = 0; row < fit.rows.count; ++row) {
-    std::vector<double>& counts = sign[row] > 0 ? with : without;
+    texts_with += sign[row] > 0;
+    std::vector<long>& counts = sign[row] > 0 ? with : without;
     for (int64_t i = fit.rows.offsets[row]; i < fit.rows.offsets[row + 1]; ++i)
       ++counts[fit.rows.buckets[i]];
   }
-  const double all_with = std::accumulate(with.begin(), with.end(), 0.0);
-  const double all_without = std::accumulate(without.begin(), without.end(), 0.0);
+  const double all = fit.rows.count;
+  const double of_class = all / std::max(1L, texts_with);
+  const double of_others = all / std::max(1L, fit.rows.count - texts_with);
   std::vector<float> scales(fit.buckets);
-  for (long b = 0; b < fit.buckets; ++b)
-    scales[b] = static_cast<float>(std::log(with[b] / all_with) - std::log(without[b] / all_without));
+  for (long b = 0; b < fit.buckets; ++b) {
+    const double ratio = std::log(with[b] * of_class + 2) - std::log(without[b] * of_others + 2);
+    const double rarity = std::log((all + 1) / (with[b] + without[b] + 1.0)) + 1;
+    scales[b] = static_cast<float>(std::fabs(ratio) + kRarity * rarity);
+  }
   return scales;
 }
 
@@ -56,7 +63,7 @@ void fit_class(const LinearFit& fit, int output) {
   const int target = fit.outputs == 1 ? 1 : output;
   std::vector<float> sign(rows.count);
   for (long row = 0; row < rows.count; ++row) sign[row] = fit.classes[row] == target ? 1.f : -1.f;
-  const std::vector<float> scales = log_ratios(fit, sign);
+  const std::vector<float> scales = scales_of(fit, sign);
 
   std::vector<double> square(rows.count, 1.0);  // of x, the bias's 1 included
   for (long row = 0; row < rows.count; ++row)
@@ -67,6 +74,11 @@ void fit_class(const LinearFit& fit, int output) {
   // cost * sigmoid(-margin). It begins near 0 and not at it, where no gradient is.
   std::vector<float> weights(fit.buckets, 0.0f);
   double bias = 0.0;
+  if (fit.goes_on) {
+    for (long b = 0; b < fit.buckets; ++b)
+      weights[b] = fit.weights[b * fit.outputs + output] / scales[b];
+    bias = fit.bias[output];
+  }
   std::vector<double> dual(rows.count, 0.0);
   std::vector<long> order(rows.count);
   std::iota(order.begin(), order.end(), 0L);

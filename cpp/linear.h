@@ -26,12 +26,17 @@ struct LinearFit {
   int rounds;
   double tolerance;
   uint64_t seed;   // of the order of visits
+  bool goes_on;    // from what weights and bias hold: the squares are then of what is added to it
   float* weights;  // [buckets, outputs] out: scales included
   float* bias;     // [outputs] out
 };
-// The scale of a bucket is the logarithm of how much likelier texts of the class have it than
-// others (Wang & Manning 2012). Dual coordinate descent (Yu, Huang & Lin 2011). Classes are shared
-// out between threads.
+// The scale of a bucket is |log((c + 2) / (o + 2))|, how much likelier texts of the class have it
+// than others (Wang & Manning 2012), plus a fifth of log((n + 1) / (d + 1)) + 1, how rare it is: of
+// n rows, d have it, and c or o would if all were like those of the class or of the others. So a
+// small class does not make all that is frequent seem to speak against it, and words that few texts
+// can't tell apart yet are not shut out.
+//
+// Dual coordinate descent (Yu, Huang & Lin 2011). Classes are shared out between threads.
 void fit_linear(ThreadPool& pool, const LinearFit& fit);
 
 // scores [count, outputs] = sum of the weights of each row's buckets, plus bias.

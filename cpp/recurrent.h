@@ -155,6 +155,21 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const 
       const operand* packed =
           packed_operands(args.packed) + long(panel) * steps * G * kPanel + part;
       const int unit = panel * kPanel + part;
+#if defined(TIDEGATE_AMX)
+      tile_blocks<G>(
+          rows, left, packed, G * kPanel, offset, steps,
+          [&](long row, int count, float* sums) TG_LAMBDA {
+            for (int r = 0; r < count; ++r) {
+              const float* x =
+                  projected_row(args, at.position + row + r) + panel * projected_gates * kPanel;
+              for (int g = 0; g < G; ++g, sums += kPanel)
+                store(sums, load(g < ProjectedGates ? x + g * kPanel : args.recurrent_bias + unit));
+            }
+          },
+          [&](long row, int count, const float* sums) TG_LAMBDA {
+            end(TileEnd{at, row, count, unit, sums});
+          });
+#else
       for_row_blocks<tile_rows<G>()>(rows, [&](auto height, long row) TG_LAMBDA {
         constexpr int R = decltype(height)::value;
         vec tile[R][G];
@@ -171,6 +186,7 @@ TG_INLINE void gate_tiles(const RecurrentArgs& args, int projected_gates, const 
         put_tile(tile, sums);
         end(TileEnd{at, row, R, unit, sums});
       });
+#endif
     }
   }
 }
@@ -188,6 +204,19 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const Left& left, co
     weight[v] = long(panel) * steps * kPanel + part;
     input[v] = long(panel * projected_gates + gate) * kPanel + part;
   }
+#if defined(TIDEGATE_AMX)
+  tile_blocks<V>(
+      rows, left, packed_operands(packed), kPanel, weight, steps,
+      [&](long row, int count, float* sums) TG_LAMBDA {
+        for (int r = 0; r < count; ++r) {
+          const float* x = projected_row(args, at.position + row + r);
+          for (int v = 0; v < V; ++v, sums += kPanel) store(sums, load(x + input[v]));
+        }
+      },
+      [&](long row, int count, const float* sums) TG_LAMBDA {
+        end(TileEnd{at, row, count, vector * kWidth, sums}, V);
+      });
+#else
   for_row_blocks<tile_rows<V>()>(rows, [&](auto height, long row) TG_LAMBDA {
     constexpr int R = decltype(height)::value;
     vec tile[R][V];
@@ -201,6 +230,7 @@ TG_INLINE void single_gate_tiles(const RecurrentArgs& args, const Left& left, co
     put_tile(tile, sums);
     end(TileEnd{at, row, R, vector * kWidth, sums}, V);
   });
+#endif
 }
 
 template <class F>

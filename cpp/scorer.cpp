@@ -89,7 +89,7 @@ Scorer::Scorer(const Kernels& kernels, const Kernels& output_kernels, ThreadPool
   weights_.pack(kernels, pool, w.cell, w.input_size, w.hidden, w.kernel, w.recurrent_kernel,
                 w.bias, w.recurrent_bias);
   const PackArgs output = {w.output_kernel, w.hidden, w.logits, 1, 0, 1,
-                           output_.reserve(forward_size(w.hidden, w.logits, 1))};
+                           output_.reserve(output_kernels.forward_size(w.hidden, w.logits, 1))};
   float* bias = output_bias_.reserve(padded(w.logits));
   std::memset(bias, 0, sizeof(float) * padded(w.logits));
   std::memcpy(bias, w.output_bias, sizeof(float) * w.logits);

@@ -23,6 +23,7 @@
 
 #define TG_INLINE static inline __attribute__((always_inline))
 #define TG_NOINLINE __attribute__((noinline))
+#define TG_INLINE_MEMBER inline __attribute__((always_inline))
 #define TG_LAMBDA __attribute__((always_inline))
 #define TG_UNROLL _Pragma("GCC unroll 32")
 
@@ -113,6 +114,46 @@ TG_INLINE vec scale_by_power(vec a, vec n) {
 }
 TG_INLINE bool all_zero(vec a) { return vminvq_u32(vceqzq_f32(a)) != 0; }
 TG_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+
+#elif defined(TIDEGATE_ISA_PLAIN)  // as wide as AVX-512, for any processor: to try kernels with
+
+typedef float vec __attribute__((vector_size(64)));
+constexpr int kWidth = 16;
+
+TG_INLINE vec load(const float* p) {
+  vec x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+TG_INLINE void store(float* p, vec x) { memcpy(p, &x, sizeof x); }
+TG_INLINE vec broadcast(float x) { return x - vec{}; }
+TG_INLINE vec zero() { return vec{}; }
+TG_INLINE vec add(vec a, vec b) { return a + b; }
+TG_INLINE vec sub(vec a, vec b) { return a - b; }
+TG_INLINE vec mul(vec a, vec b) { return a * b; }
+TG_INLINE vec div(vec a, vec b) { return a / b; }
+TG_INLINE vec root(vec a) {
+  for (int i = 0; i < kWidth; ++i) a[i] = __builtin_sqrtf(a[i]);
+  return a;
+}
+TG_INLINE vec fma(vec a, vec b, vec c) { return a * b + c; }  // rounds twice
+TG_INLINE vec fnma(vec a, vec b, vec c) { return c - a * b; }
+TG_INLINE vec min(vec a, vec b) { return a < b ? a : b; }
+TG_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
+TG_INLINE vec round_to_int(vec a) {
+  for (int i = 0; i < kWidth; ++i) a[i] = __builtin_rintf(a[i]);
+  return a;
+}
+TG_INLINE vec scale_by_power(vec a, vec n) {
+  for (int i = 0; i < kWidth; ++i) a[i] = __builtin_ldexpf(a[i], n[i] == n[i] ? int(n[i]) : 0);
+  return a;
+}
+TG_INLINE bool all_zero(vec a) {
+  for (int i = 0; i < kWidth; ++i)
+    if (a[i] != 0.0f) return false;
+  return true;
+}
+TG_INLINE void prefetch(const void*) {}
 
 #else
 

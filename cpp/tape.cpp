@@ -67,10 +67,6 @@ void copy_rows(float* to, long to_stride, const float* from, long from_stride, l
     std::memcpy(to + r * to_stride, from + r * from_stride, sizeof(float) * width);
 }
 
-size_t backward_size(int depth, int units, int gates) {
-  return size_t(panel_count(depth)) * panel_count(units) * gates * kPanel * kPanel;
-}
-
 }  // namespace
 
 Buffer::~Buffer() { std::free(data_); }
@@ -97,7 +93,7 @@ float* Buffer::reserve(size_t floats) {
 }
 
 float* operand_scratch(int which, size_t floats) {
-  thread_local Buffer scratch[2];
+  thread_local Buffer scratch[3];
   return scratch[which].reserve(floats);
 }
 
@@ -119,15 +115,16 @@ void PackedWeights::pack(const Kernels& kernels, ThreadPool& pool, Cell cell, in
       biases[padded_hidden * gates + unit] = recurrent_bias[2 * hidden + unit];
   }
   const PackArgs input_args = {kernel, input_size, hidden, gates, 0, gates,
-                               input.reserve(forward_size(input_size, hidden, gates))};
+                               input.reserve(kernels.forward_size(input_size, hidden, gates))};
   const int together = before ? 2 : gates;
-  const PackArgs recurrent_args = {recurrent_kernel, hidden, hidden, gates, 0, together,
-                                   recurrent.reserve(forward_size(hidden, hidden, together))};
+  const PackArgs recurrent_args = {
+      recurrent_kernel, hidden, hidden, gates, 0, together,
+      recurrent.reserve(kernels.forward_size(hidden, hidden, together))};
   PackArgs candidate_args = recurrent_args;
   if (before) {
     candidate_args.gate_begin = 2;
     candidate_args.gate_count = 1;
-    candidate_args.packed = candidate.reserve(forward_size(hidden, hidden, 1));
+    candidate_args.packed = candidate.reserve(kernels.forward_size(hidden, hidden, 1));
   }
   pool.run(panel_count(hidden), [&](long panel) {
     const int p = static_cast<int>(panel);
@@ -238,20 +235,16 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
 
   const PackArgs input = {
       call.kernel,  call.input_size, hidden, layout.gates, 0, layout.gates,
-      weights_.input.reserve(backward_size(call.input_size, hidden, layout.gates))};
+      weights_.input.reserve(kernels.backward_size(call.input_size, hidden, layout.gates))};
   const int recurrent_gates = before ? 2 : layout.gates;
-  const PackArgs recurrent = {call.recurrent_kernel,
-                              hidden,
-                              hidden,
-                              layout.gates,
-                              0,
-                              recurrent_gates,
-                              weights_.recurrent.reserve(backward_size(hidden, hidden, recurrent_gates))};
+  const PackArgs recurrent = {
+      call.recurrent_kernel, hidden, hidden, layout.gates, 0, recurrent_gates,
+      weights_.recurrent.reserve(kernels.backward_size(hidden, hidden, recurrent_gates))};
   PackArgs candidate = recurrent;
   if (before) {
     candidate.gate_begin = 2;
     candidate.gate_count = 1;
-    candidate.packed = weights_.candidate.reserve(backward_size(hidden, hidden, 1));
+    candidate.packed = weights_.candidate.reserve(kernels.backward_size(hidden, hidden, 1));
   }
   const int hidden_panels = panel_count(hidden), input_panels = panel_count(call.input_size);
   pool.run(hidden_panels + input_panels, [&](long task) {
@@ -389,7 +382,7 @@ void LinearScratch::forward(const Kernels& kernels, ThreadPool& pool, const floa
                             const float* kernel, const float* bias, float* outputs, long rows,
                             int depth, int units) {
   const PackArgs pack = {kernel, depth, units, 1, 0, 1,
-                         packed_.reserve(forward_size(depth, units, 1))};
+                         packed_.reserve(kernels.forward_size(depth, units, 1))};
   const long stride = padded(units);
   float* packed_bias = bias_.reserve(stride);
   std::memset(packed_bias, 0, sizeof(float) * stride);
@@ -409,7 +402,7 @@ void LinearScratch::backward(const Kernels& kernels, ThreadPool& pool, const flo
                              const float* kernel, const float* d_outputs, float* d_inputs,
                              float* d_kernel, float* d_bias, long rows, int depth, int units) {
   const PackArgs pack = {kernel, depth, units, 1, 0, 1,
-                         packed_.reserve(backward_size(depth, units, 1))};
+                         packed_.reserve(kernels.backward_size(depth, units, 1))};
   const long stride = padded(units);
   float* d_padded = padded_.reserve(rows * stride);
   std::memset(d_padded, 0, sizeof(float) * rows * stride);

@@ -46,9 +46,6 @@ inline long state_stride(int hidden) { return padded(hidden) + kLinePad; }
 inline long gate_stride(Cell cell, int hidden) {
   return long(padded(hidden)) * kLayouts[cell].channels + kLinePad;
 }
-inline size_t forward_size(int depth, int units, int gates) {
-  return size_t(panel_count(units)) * depth * gates * kPanel;
-}
 
 // What the caller gives. Pointers are borrowed for the call; all arrays are row-major and dense.
 struct RecurrentCall {

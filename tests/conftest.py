@@ -17,6 +17,7 @@ settings.load_profile("tidegate")
 
 _FORCED = os.environ.get("TIDEGATE_ISA")
 _ISAS = (_FORCED,) if _FORCED else ops.available_isas()
+_PRODUCT_ISAS = _ISAS if _FORCED else (*_ISAS, *ops.emulated_isas())
 # Read here, before a test changes the environment.
 _REAL_DATA = os.environ.get("TIDEGATE_DATA")
 
@@ -24,6 +25,15 @@ _REAL_DATA = os.environ.get("TIDEGATE_DATA")
 @pytest.fixture(params=_ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test on each instruction set of the machine, or on TIDEGATE_ISA alone."""
+    before = ops.isa()
+    ops.use_isa(request.param)
+    yield request.param
+    ops.use_isa(before)
+
+
+@pytest.fixture(params=_PRODUCT_ISAS)
+def product_isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same for products of rounded numbers, which AMX with emulated tiles computes too."""
     before = ops.isa()
     ops.use_isa(request.param)
     yield request.param
@@ -44,3 +54,9 @@ def real_reviews() -> Path:
     if not _REAL_DATA:
         pytest.skip("TIDEGATE_DATA does not name the IMDB archive or its unpacked folder")
     return Path(_REAL_DATA)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files that hypothesis writes again and again."""
+    return tmp_path_factory.mktemp("scratch")

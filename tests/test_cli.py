@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import TextClassifier, __version__, data, storage
-from tidegate.cli import main, progress, terminal
+from tidegate.cli import main, measures, progress, terminal
 from tidegate.data import lines
+from tidegate.data.compressed import Checked
 from tidegate.errors import DataError
 from tidegate.training import StepResult
 
@@ -204,12 +205,15 @@ def test_train_prints_plain_lines_and_writes_model_and_report(folder: Path) -> N
     assert printed[0] == "data: reviews.csv (" + printed[0].split(" (", 1)[1]
     assert "text column 'text'" in printed[0]
     assert printed[1] == "48 training and 12 validation texts"
-    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[2:4]]
+    assert printed[2] == "labels: 30 neg, 30 pos"
+    assert printed[3].startswith("tokens: half of the texts have up to ")
+    epochs = [EPOCH_LINE.fullmatch(line) for line in printed[4:6]]
     model = (folder / "new.safetensors").read_bytes()
     sha256 = hashlib.sha256(model).hexdigest()
-    assert printed[4] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
-    assert printed[5] == 'tidegate predict new.safetensors "..."'
-    assert len(printed) == 6
+    assert printed[6].startswith("with n-grams  val_loss ")
+    assert printed[7] == f"new.safetensors  {len(model) / 1e3:.1f} kB  sha256 {sha256}"
+    assert printed[8] == 'tidegate predict new.safetensors "..."'
+    assert len(printed) == 9
     assert set(snapshot(folder)) == {
         *("model.safetensors", "reviews.csv", "new.safetensors", "report.json")
     }
@@ -418,8 +422,8 @@ def train_here(*arguments: str) -> list[str]:
         (["predict", "model.safetensors", "--input", "empty.txt"], ["empty.txt", "empty"]),
         (["predict", "model.safetensors", "--input", "latin.txt"], ["latin.txt", "line 2", "0xe9"]),
         (
-            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.parquet"],
-            ["'o.parquet'", ".jsonl"],
+            ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "o.xlsx"],
+            ["'o.xlsx'", ".jsonl"],
         ),
         (
             ["predict", "model.safetensors", "--input", "reviews.csv", "--output", "reviews.csv"],
@@ -817,9 +821,27 @@ def test_evaluate_prints_and_reports_what_the_library_says(
         rf"accuracy {expected.accuracy:.4f}  loss {expected.loss:.4f}  \(50 texts, \d+\.\d s\)",
         printed[1],
     )
+    found = classifier.report(texts, labels)
+    assert printed[1:] == [
+        *(printed[1], *measures.lines(found)[1:3]),
+        "label  texts  precision  recall      f1",
+        *(
+            f"{one.label}    {one.texts:>5}     {one.precision:.4f}  {one.recall:.4f}  {one.f1:.4f}"
+            for one in found.classes
+        ),
+        "true / predicted  neg  pos",
+        *(
+            f"{label:<16}  {row[0]:>3}  {row[1]:>3}"
+            for label, row in zip(("neg", "pos"), found.confusion or (), strict=True)
+        ),
+    ]
     report = json.loads(Path("r.json").read_text())
     assert report["source"]["test"] == 50
     assert report["test"]["accuracy"] == expected.accuracy
+    assert report["test"] == json.loads(json.dumps(found.to_json())) | {
+        "seconds": report["test"]["seconds"]
+    }
+    assert report["test"]["auc_interval"][1] <= 1.0
     assert report["test"]["loss"] == pytest.approx(expected.loss, rel=1e-6)
     assert report["sha256"] == storage.read_stored(Path("model.safetensors")).sha256
     assert main(["evaluate", "model.safetensors", "held_out.csv", "--quiet"]) == 0
@@ -869,7 +891,7 @@ def test_a_stopped_training_goes_on_to_the_same_file(folder: Path) -> None:
         *("train", "long.csv", *settings, "--resume", "-o", "stopped.safetensors"), folder=folder
     )
     assert resumed.returncode == 0, resumed.stderr
-    shown = [line.split("  ")[0] for line in resumed.stdout.splitlines() if "val_loss" in line]
+    shown = [line.split("  ")[0] for line in resumed.stdout.splitlines() if line[:6] == "epoch "]
     assert shown == [f"epoch {number}/12" for number in range(1, 13)]
     whole = tidegate("train", "long.csv", *settings, "-q", "-o", "whole.safetensors", folder=folder)
     assert whole.returncode == 0, whole.stderr
@@ -992,7 +1014,8 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(folder: Path) -> None:
     assert "epoch 2/2" in text
     assert re.search(r"loss \d\.\d{4}  accuracy \d\.\d{4} +[\d,]+ texts/s +\d+:\d\d left", text)
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # cursor shown, not hidden
-    assert [line[:9] for line in printed.splitlines()[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    epochs = [line[:9] for line in printed.splitlines() if line.startswith("epoch")]
+    assert epochs == ["epoch 1/2", "epoch 2/2"]
     assert "\x1b" not in printed
 
 
@@ -1133,7 +1156,7 @@ def test_lines_that_can_not_be_read() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(DataError, match=r"the pipe can't be read: Input/output error; give "):
-        next(lines.text_blocks(Broken([]), "the pipe"))
+        next(lines.text_blocks(Checked(Broken([]), "the pipe", None), "the pipe"))
     stream = Pieces([b"\xef\xbb\xbfone\ntwo\nth", b"r\xe9e\n"])
     with pytest.raises(DataError, match=r"^the pipe, line 3: byte 4 is not UTF-8 \(0xe9\); "):
         list(lines.text_blocks(stream, "the pipe"))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
-from tidegate import TextClassifier, storage
+from tidegate import TextClassifier, data, storage
+from tidegate.data import columns, encodings, formats, readers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,13 +65,34 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
         assert done.returncode == 0, (line, done.stderr)
         assert done.stderr == "", line
         outputs.append(done.stdout)
-    assert len(outputs) == 6
+    assert len(outputs) == 7
     assert len(outputs[1].splitlines()) == 2
     judged = (tmp_path / "judged.csv").read_text(encoding="utf-8").splitlines()
     assert judged[0] == "id,text,label,probability"
     assert [line.split(",")[0] for line in judged[1:]] == ["1", "2"]
     assert outputs[3].count('"probabilities"') == 2
     assert "accuracy" in outputs[4]
+    assert "lovely" in outputs[5].splitlines()[0]
+
+
+@pytest.mark.parametrize("document", ["docs/models.md", "docs/scikit-learn.md"])
+def test_snippets_print_what_stands_below_them(
+    document: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One after another, as in one notebook."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert [language for language, _ in blocks] == ["python", "text"] * (len(blocks) // 2)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, object] = {}
+    for (_, snippet), (_, expected) in zip(blocks[::2], blocks[1::2], strict=True):
+        exec(compile(snippet, document, "exec"), names)  # noqa: S102 (our own file)
+        assert capsys.readouterr().out == expected
 
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
@@ -100,7 +127,7 @@ def _first_column(heading: str) -> list[list[str]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model file and a checkpoint."""
     folder = tmp_path_factory.mktemp("written")
-    classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1)
+    classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1, calibrate=False)
     texts, labels = ["a b", "c d", "a c", "b d"], [0, 1, 0, 1]
     list(classifier.fit_steps(texts, labels, checkpoint=folder / "checkpoint"))
     classifier.save(folder / "model")
@@ -153,3 +180,71 @@ def test_the_layers_drawn_are_those_of_the_import_contract() -> None:
     drawn = [set(line.split("  ")[2].split(" · ")) for line in drawing.splitlines()]
     # The compiled module is none of Python's.
     assert [names - {"_kernels (C++)"} for names in drawn] == layers
+
+
+# --- docs/data.md --------------------------------------------------------------------------------
+
+DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def test_the_formats_and_names_are_those_that_are_read() -> None:
+    table = DATA.split("| --- | --- | --- | --- |\n")[1].split("\n\n")[0]
+    suffixes = re.findall(r"`(\.\w+)`", "".join(row.split("|")[1] for row in table.splitlines()))
+    assert suffixes == list(formats.SUFFIXES)
+    names = [block.split() for block in re.findall(r"(?:^    .*\n)+", DATA, flags=re.MULTILINE)]
+    assert names == [list(columns.TEXT_NAMES), list(columns.LABEL_NAMES)]
+    assert f"more than {encodings.LONGEST_LINE:,} characters" in DATA
+    assert DATA.count(f"{readers.BLOCK_ROWS:,} rows") == 2
+
+
+def test_the_data_report_has_the_documented_keys() -> None:
+    texts = data.LabeledTexts(["a", "b"], ["x", "y"])
+    found = data.survey(texts, [1, 1], 5, training=[0], held_out={}).to_json()
+    table = DATA.split("| key of `data` | what it counts |\n| --- | --- |\n")[1].split("\n\n")[0]
+    first = "".join(row.split("|")[1] for row in table.splitlines())
+    assert re.findall(r"`(\w+)`", first) == list(found)
+    documented = re.search(r"^\| `tokens` \|(.*)$", DATA, flags=re.MULTILINE)
+    assert documented is not None
+    assert re.findall(r"`(\w+)`", documented[1]) == list(found["tokens"])
+
+
+def test_the_commands_on_data_run(tmp_path: Path) -> None:
+    pairs = (("what a lovely film", "good"), ("the plot is a dull mess", "bad"))
+    rows = [(f"{text} {i}", label) for i in range(20) for text, label in pairs]
+    csv = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    (tmp_path / "reviews.csv.gz").write_bytes(gzip.compress(csv.encode()))
+    lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    (tmp_path / "reviews.jsonl").write_bytes(lines.encode())
+    (tmp_path / "old.csv").write_bytes("text\nun café\n".encode("cp1252"))
+    pq.write_table(pa.table({"text": ["a lovely film"]}), tmp_path / "new.parquet")
+    (tmp_path / "reviews.jsonl.zst").write_bytes(
+        zstandard.ZstdCompressor().compress(lines.encode())
+    )
+    for i, (text, label) in enumerate(rows):
+        for part in ("train", "test"):
+            file = tmp_path / "aclImdb" / part / label / f"{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", DATA, flags=re.MULTILINE | re.DOTALL)
+    for line in block.strip().splitlines():
+        # zstdcat is the system's, and may not be there: tidegate unpacks what cat gives, too.
+        command = line.replace("zstdcat", "cat")
+        command = command.replace("tidegate ", f"{shlex.quote(sys.executable)} -m tidegate ")
+        if " train " in command:
+            command += " --force --epochs 1 --hidden-size 4"
+        done = subprocess.run(  # noqa: S602
+            command,
+            shell=True,  # our own file, and a pipe is one of the commands
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), line
+        if "aclImdb" in line:
+            assert "32 training, 8 validation and 40 test texts" in done.stdout
+            assert "test accuracy" in done.stdout
+    assert pq.read_table(tmp_path / "judged.parquet").column_names == [
+        *("text", "label", "probability"),
+    ]
+    assert "un café," in (tmp_path / "judged.csv").read_text(encoding="utf-8")

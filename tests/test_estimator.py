@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.metrics
 
 import tidegate
 from tidegate import TextClassifier, initializers, ops, storage
@@ -255,6 +256,8 @@ def test_epochs_follow_the_number_of_texts_unless_given() -> None:
     assert found == [20, 20, 7, 3, 3]
     assert TextClassifier(epochs=5).epochs_for(2) == 5
     assert TextClassifier.from_preset("lecture").epochs_for(2) == 3
+    falling = TextClassifier(schedule="linear")
+    assert [falling.epochs_for(texts) for texts in (2, 5_000, 25_000)] == [40, 14, 6]
     small = make(epochs=None, batch_size=1).fit(TEXTS, LABELS)
     assert len(small.history_) == 3  # 160 texts one by one
 
@@ -321,8 +324,49 @@ def test_evaluation_of_several_classes(three: TextClassifier) -> None:
     assert result.loss == pytest.approx(losses.mean(), rel=1e-6)
 
 
+def test_the_report_is_of_what_is_predicted(fitted: TextClassifier, three: TextClassifier) -> None:
+    evaluated = fitted.evaluate(HELD_OUT, HELD_OUT_LABELS)
+    report = fitted.report(iter(HELD_OUT), HELD_OUT_LABELS)
+    assert (report.accuracy, report.texts) == (evaluated.accuracy, 60)
+    assert report.loss == pytest.approx(evaluated.loss, rel=1e-6)
+    truth = np.array(HELD_OUT_LABELS) == fitted.classes_[1]
+    auc = sklearn.metrics.roc_auc_score(truth, fitted.predict_proba(HELD_OUT)[:, 1])
+    assert report.auc == pytest.approx(auc)
+    assert report.auc_interval is not None
+    assert fitted.report(HELD_OUT, HELD_OUT_LABELS, intervals=False).auc_interval is None
+    assert report.seconds > 0
+    texts, labels = ["red film", "blue film", "green film", "red film"], ["r", "b", "b", "r"]
+    several = three.report(texts, labels)
+    assert [(one.label, one.texts, one.predicted) for one in several.classes] == [
+        ("b", 2, 1),
+        ("g", 0, 1),
+        ("r", 2, 2),
+    ]
+    assert several.f1_macro == pytest.approx((2 / 3 + 0 + 1) / 3)
+    with pytest.raises(DataError, match="label 'x' is not one of the model's: b, g, r"):
+        three.report(["red"], ["x"])
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        three.report([], [])
+    with pytest.raises(ConfigError, match="seed=-1 is not between 0"):
+        three.report(["red"], ["r"], seed=-1)
+
+
+def test_decisions_are_of_probabilities(fitted: TextClassifier) -> None:
+    sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
+    assert fitted.decide(sure).tolist() == ["neg", "pos", "neg"]
+    assert fitted.predict_labels(["lovely", "awful"]) == [("pos",), ("neg",)]
+    for odd, message in (
+        (sure[:, :1], r"probabilities is float64 \[3, 1\]; float64 \[texts, 2\] is needed"),
+        (sure[0], r"probabilities is float64 \[2\]"),
+        (sure.astype(np.float32), "probabilities is float32"),
+        ([[0.5, 0.5]], "probabilities is a list; give an array"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            fitted.decide(odd)  # type: ignore[arg-type]
+
+
 def test_validation_values_are_those_of_evaluate() -> None:
-    classifier = make(epochs=2).fit(TEXTS, LABELS)
+    classifier = make(epochs=2, calibrate=False).fit(TEXTS, LABELS)
     _, rows = classifier.split(len(TEXTS))
     result = classifier.evaluate([TEXTS[i] for i in rows], [LABELS[i] for i in rows])
     last = classifier.history_[-1]
@@ -381,9 +425,13 @@ BAD_FITS: dict[str, tuple[Any, Any, str]] = {
     "more texts": (["a", "b", "c"], [0, 1], "3 texts have 2 labels; give one label for each text"),
     "more labels": (["a"], [0, 1], "1 texts have 2 labels"),
     "no texts": ([], [], "there are no texts to train on; give at least two, of two classes"),
-    "one class": (["a", "b"], ["x", "x"], "every label is 'x'; a classifier needs texts of at"),
+    "one class": (["a", "b"], ["x", "x"], "every label is 'x', one class; a classifier needs"),
     "None": (["a", "b"], [None, 1], "label 0 is None; labels are str, int, bool or float"),
-    "a list": (["a", "b"], [1, [2]], r"label 1 is \[2\]; labels are"),
+    "a list": (
+        ["a", "b"],
+        [1, [2]],
+        "label 0 is 1 and others are lists; give a list of labels for each",
+    ),
     "NaN": (
         ["a", "b"],
         [1.0, float("nan")],
@@ -497,7 +545,7 @@ def test_numpy_s_numbers_are_numbers(fitted: TextClassifier) -> None:
 
 def test_unknown_labels_are_refused_in_evaluation(fitted: TextClassifier) -> None:
     with pytest.raises(DataError, match="label 'so-so' is not one of the model's: neg, pos"):
-        fitted.score(["a film", "it"], ["neg", "so-so"])
+        fitted.evaluate(["a film", "it"], ["neg", "so-so"])
     with pytest.raises(DataError, match="2 texts have 1 labels"):
         fitted.evaluate(["a film", "it"], ["neg"])
     with pytest.raises(DataError, match="texts is a str"):
@@ -506,11 +554,27 @@ def test_unknown_labels_are_refused_in_evaluation(fitted: TextClassifier) -> Non
         fitted.predict_proba([7])  # type: ignore[list-item]
 
 
+def test_unknown_labels_are_wrong_in_the_score(fitted: TextClassifier) -> None:
+    texts = ["a lovely film", "an awful film", "a great plot", "a dull plot"]
+    assert fitted.predict(texts).tolist() == ["pos", "neg", "pos", "neg"]
+    assert fitted.score(texts, ["pos", "neg", "pos", "neg"]) == 1.0
+    assert fitted.score(texts, ["pos", "so-so", "neg", "neg"]) == 0.5
+    assert fitted.score(texts, [1, 2, 3, 4]) == 0.0
+    with pytest.raises(DataError, match="no texts to evaluate on"):
+        fitted.score([], [])
+    with pytest.raises(DataError, match="2 texts have 1 labels"):
+        fitted.score(["a film", "it"], ["neg"])
+
+
 USES: list[Callable[[TextClassifier, Path], Any]] = [
     lambda classifier, path: classifier.predict(["a"]),
     lambda classifier, path: classifier.predict_proba(["a"]),
     lambda classifier, path: classifier.score(["a"], ["neg"]),
     lambda classifier, path: classifier.evaluate(["a"], ["neg"]),
+    lambda classifier, path: classifier.report(["a"], ["neg"]),
+    lambda classifier, path: classifier.predict_labels(["a"]),
+    lambda classifier, path: classifier.decide(np.array([[0.5, 0.5]])),
+    lambda classifier, path: classifier.tune_threshold(["a"], ["neg"]),
     lambda classifier, path: classifier.save(path / "model"),
 ]
 
@@ -562,6 +626,7 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.0,
     "ngrams": 0,
     "ngram_cost": 1.0,
+    "calibrate": True,
     "validation_fraction": 0.2,
     "random_state": 0,
     "threads": None,
@@ -600,15 +665,21 @@ def test_a_clone_by_hand_trains_to_the_same(fitted: TextClassifier) -> None:
 
 
 def test_presets() -> None:
-    assert set(PRESETS) == {"lecture", "default"}
-    assert TextClassifier.from_preset("default").get_params() == DEFAULTS
+    assert set(PRESETS) == {"lecture", "default", "accurate", "fast"}
+    for name, values in PRESETS.items():
+        classifier = TextClassifier.from_preset(name)
+        classifier.check()
+        assert classifier.get_params() == {**DEFAULTS, **values}
     lecture = TextClassifier.from_preset("lecture").get_params()
-    assert lecture == {**DEFAULTS, "tokenizer": "lecture", "masked": False, "epochs": 3}
+    assert lecture == {
+        **DEFAULTS,
+        **{"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
+    }
     overridden = TextClassifier.from_preset("lecture", masked=True, hidden_size=5)
     assert (overridden.masked, overridden.hidden_size) == (True, 5)
     with pytest.raises(ConfigError, match=r"preset='lectur' is not one of .*mean 'lecture'"):
         TextClassifier.from_preset("lectur")
-    with pytest.raises(ConfigError, match=r"preset=\['x'\] is not one of lecture, default"):
+    with pytest.raises(ConfigError, match=r"preset=\['x'\] is not one of lecture, default, "):
         TextClassifier.from_preset(["x"])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="parameter='size' is not one of"):
         TextClassifier.from_preset("lecture", size=3)
@@ -1085,7 +1156,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
         TextClassifier.load(saved)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ops.PRECISIONS)
 def test_info_tells_a_quantised_model_s_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
@@ -1221,3 +1292,40 @@ def test_random_numbers_come_from_the_seed_alone(fitted: TextClassifier) -> None
     make(epochs=1).fit(TEXTS, LABELS)
     assert list(draws()) == before
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index]  # noqa: NPY002
+
+
+# --- validation texts of one's own
+
+
+def test_separate_validation_texts_are_measured_and_change_nothing_else() -> None:
+    texts, labels = ["a b c", "d e f", "a c", "d f"] * 6, ["x", "y", "x", "y"] * 6
+    others = ["a b", "e f", "d e", "c a"], ["x", "y", "x", "x"]
+
+    def small(fraction: float) -> TextClassifier:
+        return TextClassifier(
+            hidden_size=4,
+            embedding_size=3,
+            batch_size=5,
+            epochs=3,
+            calibrate=False,
+            validation_fraction=fraction,
+        )
+
+    alone = small(0.0).fit(texts, labels)
+    watched = small(0.0).fit(texts, labels, validation=others)
+    fraction = small(0.2).fit(texts, labels, validation=others)  # it counts no more
+    for classifier in (watched, fraction):
+        for name, weights in alone.model_.parameters.items():
+            assert weights.tobytes() == classifier.model_.parameters[name].tobytes()
+    assert [epoch.val_loss for epoch in alone.history_] == [None] * 3
+    measured = watched.evaluate(*others)
+    assert watched.history_[-1].val_loss == measured.loss
+    assert watched.history_[-1].val_accuracy == measured.accuracy
+
+
+def test_validation_labels_have_to_be_trained_on() -> None:
+    classifier = TextClassifier(hidden_size=4, embedding_size=3, epochs=1)
+    with pytest.raises(DataError, match=r"label 'z' is not one of the model's: x, y"):
+        classifier.fit(["a", "b"], ["x", "y"], validation=(["a"], ["z"]))
+    with pytest.raises(DataError, match=r"2 texts have 1 labels"):
+        classifier.fit(["a", "b"], ["x", "y"], validation=(["a", "b"], ["x"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate import TextClassifier, ops, storage
+from tidegate import TextClassifier, cli, ops, storage
 from tidegate.errors import ConfigError, ModelFileError, ShapeError
 from tidegate.ngrams import (
     EVEN_MIX,
@@ -107,11 +108,11 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     for i in range(len(TEXTS)):
         dense[i, row(rows, i)] = 1.0
     y = np.where(classes == target, 1.0, -1.0)
-    counts = [dense[y == side].sum(axis=0) + 1 for side in (1, -1)]
-    scales = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
+    rates = [len(TEXTS) * dense[y == side].mean(axis=0) + 2 for side in (1, -1)]
+    rarity = np.log((len(TEXTS) + 1) / (dense.sum(axis=0) + 1)) + 1
+    scales = np.abs(np.log(rates[0] / rates[1])) + 0.2 * rarity
     x = dense * scales
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = np.where(scales == 0, 0, model.weights[:, target] / scales)
+    weights = model.weights[:, target] / scales
     bias = float(model.bias[target])
     margins = y * (x @ weights + bias)
     pull = -cost * y / (1 + np.exp(margins))
@@ -124,6 +125,19 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     np.testing.assert_allclose(
         model.scores(TEXTS)[:, target], x @ weights + bias, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_rare_class_is_found_among_many() -> None:
+    """What all texts share speaks for no class, however few texts the class has."""
+    texts = [f"the a of {word} b" for word in ["x"] * 5 + ["y"] * 95]
+    rows = hash_texts(texts, "words", 1, 10)
+    classes = np.array([0] * 5 + [1] * 90 + [2] * 5, np.int32)
+    model = fit_ngrams(rows, classes, 4, kind="words", longest=1, bits=10)
+    assert np.isfinite(model.weights).all()  # of the class without texts too
+    shared = model.scores(["the a of b"])[0] - model.bias
+    told = model.scores(["x"])[0] - model.bias
+    assert told[0] > 10 * abs(shared[0])
+    assert (model.scores(texts[:5]).argmax(axis=1) == 0).all()
 
 
 def test_two_classes_have_one_score_and_three_have_three() -> None:
@@ -234,6 +248,29 @@ def test_a_classifier_with_ngrams_is_the_sum(tmp_path: Path, classes: int) -> No
     assert repeated.save(tmp_path / "repeated") == sha256
 
 
+def test_the_linear_model_knows_the_validation_texts_in_the_end() -> None:
+    texts = [f"{text} only{i}" for i, text in enumerate(LABELLED)]
+    classifier = TextClassifier(**OPTIONS).fit(texts, LABELS)
+    train_rows, validation_rows = classifier.split(60)
+    assert classifier.ngrams_ is not None
+    bias = classifier.ngrams_.bias
+
+    def told(row: int) -> float:
+        assert classifier.ngrams_ is not None
+        return float(abs(classifier.ngrams_.scores([f"only{row}"])[0] - bias).sum())
+
+    assert min(map(told, train_rows.tolist())) > 0
+    assert min(map(told, validation_rows.tolist())) > 0
+    # A file of their own stays unseen, but for the factors.
+    apart = TextClassifier(**OPTIONS).fit(
+        texts[:50], LABELS[:50], validation=(texts[50:], LABELS[50:])
+    )
+    assert apart.ngrams_ is not None
+    unseen = apart.ngrams_.scores([f"only{row}" for row in range(50, 60)]) - apart.ngrams_.bias
+    assert not unseen.any()
+    assert apart.mix_ != EVEN_MIX
+
+
 def test_a_classifier_without_validation_mixes_evenly() -> None:
     classifier = TextClassifier(**OPTIONS, validation_fraction=0.0).fit(LABELLED, LABELS)
     assert classifier.mix_ == EVEN_MIX
@@ -287,3 +324,53 @@ def test_damaged_files_are_no_models(tmp_path: Path, name: str) -> None:
     storage.write_tensors(path, tensors, header)
     with pytest.raises(ModelFileError, match="is not a usable model"):
         TextClassifier.load(path)
+
+
+# --- the command line
+
+
+def test_the_command_line_says_what_both_models_do_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, model, report = (tmp_path / name for name in ("t.csv", "m.safetensors", "r.json"))
+    rows = [f"{text},{label}" for text, label in zip(LABELLED, LABELS, strict=True)]
+    table.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    options = ["--ngrams", "2", "--hidden-size", "4", "--embedding-size", "4", "--epochs", "2"]
+    settings = ["layers=2", "bidirectional=true", "pooling=max+mean", 'class_weight={"bad": 2}']
+    for setting in settings:
+        options += ["--set", setting]
+    assert cli.main(["train", str(table), "-o", str(model), "--report", str(report), *options]) == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("with n-grams")]
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert f"val_accuracy {told['validation']['accuracy']:.4f}" in line
+    assert f"val_loss {told['validation']['loss']:.4f}" in line
+    classifier = TextClassifier.load(model)
+    assert told["mix"] == list(classifier.mix_)
+    config = classifier.model_.config
+    assert (config.layers, config.bidirectional, config.pooling) == (2, True, "max+mean")
+    assert classifier.class_weight == {"bad": 2}
+    assert cli.main(["info", str(model)]) == 0
+    assert "2 layers, both directions, 4 units" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("layers", "'layers' is not NAME=VALUE, such as layers=2"),
+        ("2=3", "'2=3' is not NAME=VALUE"),
+        ("layer=2", "parameter='layer' is not one of"),
+        ("layers=[1]", "layers=[1] is not a whole number"),
+        ("pooling=most", "pooling='most' is not one of last, max, mean, attention"),
+        ("dropout=" + "[" * 100_000, "dropout: output="),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_line(
+    tmp_path: Path, setting: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m"
+    assert cli.main(["train", "t.csv", "-o", str(model), "--set", setting]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert len(error) < 1500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
@@ -23,11 +29,11 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from tidegate import TextClassifier, ops
-from tidegate.errors import DataError
+from tidegate.errors import DataError, NotFittedError
 
 COUNT = 60
 TEXTS = [f"the film was {'lovely' if i % 3 else 'dull'} number {i % 7}" for i in range(COUNT)]
@@ -75,26 +81,17 @@ def test_it_is_known_as_a_classifier_of_texts() -> None:
     assert not tags.input_tags.two_d_array
     assert not tags.input_tags.sparse
     assert tags.classifier_tags.multi_class
-    assert not tags.classifier_tags.multi_label
+    assert tags.classifier_tags.multi_label
     assert isinstance(check_cv(3, LABELS, classifier=is_classifier(classifier)), StratifiedKFold)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "check_estimator_cloneable",
-        "check_estimator_repr",
-        "check_estimator_tags_renamed",
-        "check_get_params_invariance",
-        "check_no_attributes_set_in_init",
-        "check_parameters_default_constructible",
-        "check_set_params",
-        "check_valid_tag_types",
-    ],
-)
-def test_scikit_learn_s_checks_that_need_no_numbers_as_input(name: str) -> None:
-    """``check_estimator`` itself runs nothing on an estimator that does not read tables."""
-    getattr(estimator_checks, name)("TextClassifier", make())
+def test_its_error_of_an_unfitted_classifier_is_scikit_learn_s_too() -> None:
+    with pytest.raises(SklearnNotFittedError, match="not trained yet") as caught:
+        make().predict(TEXTS)
+    assert isinstance(caught.value, NotFittedError)
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 (as joblib's workers send it)
+    assert type(again) is type(caught.value)
+    assert again.args == caught.value.args
 
 
 def test_scikit_learn_knows_whether_it_is_fitted(fitted: TextClassifier) -> None:
@@ -118,9 +115,11 @@ def test_a_clone_has_the_options_and_nothing_learnt(fitted: TextClassifier) -> N
     np.testing.assert_array_equal(copied.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
 
 
-def test_scikit_learn_is_not_needed_and_not_imported() -> None:
+def test_none_of_the_libraries_it_serves_is_needed() -> None:
     code = (
-        "import sys; sys.modules['sklearn'] = None\n"
+        "import sys\n"
+        "for name in ('sklearn', 'pandas', 'polars', 'pyarrow', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
         "from tidegate import TextClassifier\n"
         "classifier = TextClassifier(embedding_size=2, hidden_size=2, epochs=1)\n"
         "print(classifier.fit(['a b', 'c d'] * 4, [0, 1] * 4).predict(['a']).shape)"
@@ -195,6 +194,36 @@ def test_calibration_and_learning_curves() -> None:
     assert scores.shape == (2, 2)
 
 
+def test_a_fitted_classifier_is_calibrated_as_it_is(fitted: TextClassifier) -> None:
+    calibrated = CalibratedClassifierCV(FrozenEstimator(fitted)).fit(TEXTS, LABELS)
+    assert calibrated.predict(TEXTS).tolist() == fitted.predict(TEXTS).tolist()
+    assert fitted.predict_proba(["a lovely film"])[0, 1] > 0.9
+
+
+def test_a_pickled_pipeline_predicts_the_same(fitted: TextClassifier) -> None:
+    pipeline = make_pipeline(FunctionTransformer(), clone(fitted)).fit(TEXTS, LABELS)
+    again = pickle.loads(pickle.dumps(pipeline))  # noqa: S301
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
+
+
+def test_votes_are_means_of_probabilities() -> None:
+    members = [("gru", make()), ("lstm", make(cell="lstm")), ("rnn", make(cell="rnn", epochs=2))]
+    soft = VotingClassifier(members, voting="soft").fit(TEXTS, LABELS)
+    # Numbers are what it trains its members on, in place of the labels.
+    numbers = [int(label == "good") for label in LABELS]
+    alone = [clone(member).fit(TEXTS, numbers).predict_proba(TEXTS) for _, member in members]
+    np.testing.assert_allclose(soft.predict_proba(TEXTS), np.mean(alone, axis=0), atol=1e-12)
+    assert soft.predict(["a lovely film", "a dull film"]).tolist() == ["good", "bad"]
+    hard = VotingClassifier(members, voting="hard").fit(TEXTS, LABELS)
+    assert hard.score(TEXTS, LABELS) > 0.9
+
+
+def test_its_probabilities_are_what_another_classifier_learns_from() -> None:
+    members = [("gru", make()), ("lstm", make(cell="lstm"))]
+    stacked = StackingClassifier(members, LogisticRegression(), cv=2).fit(TEXTS, LABELS)
+    assert stacked.predict(["a lovely film", "a dull film"]).tolist() == ["good", "bad"]
+
+
 # --- what people hold their texts in -----------------------------------------------------------
 
 INPUTS: dict[str, Callable[[list[str]], Any]] = {
@@ -207,6 +236,13 @@ INPUTS: dict[str, Callable[[list[str]], Any]] = {
     "Series of strings": lambda values: pd.Series(values, dtype="string"),
     "Series with another index": lambda values: pd.Series(values, index=range(COUNT, 0, -1)),
     "Series of categories": lambda values: pd.Series(values, dtype="category"),
+    "Series of Arrow strings": lambda values: pd.Series(values, dtype=pd.ArrowDtype(pa.string())),
+    "polars Series": pl.Series,
+    "polars Series of categories": lambda values: pl.Series(values, dtype=pl.Categorical),
+    "Arrow array": pa.array,
+    "Arrow array of large strings": lambda values: pa.array(values, pa.large_string()),
+    "Arrow dictionary": lambda values: pa.array(values).dictionary_encode(),
+    "Arrow chunks": lambda values: pa.chunked_array([values[:20], values[20:]]),
 }
 
 
@@ -222,6 +258,14 @@ def test_texts_and_labels_in_any_column(kind: str, fitted: TextClassifier) -> No
     np.testing.assert_array_equal(scores, cross_val_score(make(), TEXTS, LABELS, cv=2))
 
 
+@pytest.mark.parametrize("values", [[0, 1], [False, True], [0.5, 2.5]])
+@pytest.mark.parametrize("column", [pl.Series, pa.array, lambda values: pa.chunked_array([values])])
+def test_labels_in_other_columns_of_numbers(column: Callable[[Any], Any], values: Any) -> None:
+    classifier = make(epochs=2).fit(TEXTS, column(values * (COUNT // 2)))
+    assert classifier.classes_.tolist() == values
+    assert type(classifier.classes_.tolist()[0]) is type(values[0])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "Int64", "bool", "boolean", "float32"])
 def test_labels_in_series_of_numbers(dtype: str) -> None:
     labels = pd.Series([label == "good" for label in LABELS]).astype(dtype)
@@ -234,6 +278,11 @@ def test_missing_texts_and_labels_are_refused() -> None:
         make().fit(pd.Series(["a", None, "b"]), [0, 1, 0])
     with pytest.raises(DataError, match=r"label 1 is .*; labels are str, int, bool or float"):
         make().fit(["a", "b", "c"], pd.Series([0, None, 1], dtype="Int64"))
+    for column in (pl.Series, pa.array):
+        with pytest.raises(DataError, match=r"text 1 is a NoneType .*drop it or fill it in"):
+            make().fit(column(["a", None, "b"]), [0, 1, 0])
+        with pytest.raises(DataError, match="label 0 is None; labels are str"):
+            make().fit(["a", "b", "c"], column([None, 0, 1]))
 
 
 def test_whole_tables_are_refused() -> None:
@@ -247,3 +296,7 @@ def test_whole_tables_are_refused() -> None:
         make().fit(table["text"], table[["label"]])
     with pytest.raises(DataError, match="texts is a DataFrame"):
         make().fit(table["text"], table["label"]).predict(table)
+    with pytest.raises(DataError, match=r"texts is a DataFrame of shape \[60, 2\]"):
+        make().fit(pl.DataFrame({"text": TEXTS, "label": LABELS}), LABELS)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"texts is a Table of shape \[60, 2\]; give one column"):
+        make().fit(pa.table({"text": TEXTS, "label": LABELS}), LABELS)

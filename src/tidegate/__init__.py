@@ -12,15 +12,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidegate.encoder import GRUEncoder
     from tidegate.errors import TidegateError
     from tidegate.estimator import TextClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["TextClassifier", "TidegateError", "__version__"]
+__all__ = ["GRUEncoder", "TextClassifier", "TidegateError", "__version__"]
 
 # Where a public name lives: looked up when it is first used, so that importing stays cheap.
-_HOMES = {"TextClassifier": "tidegate.estimator", "TidegateError": "tidegate.errors"}
+_HOMES = {
+    "GRUEncoder": "tidegate.encoder",
+    "TextClassifier": "tidegate.estimator",
+    "TidegateError": "tidegate.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,8 @@ def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) ->
         ):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
+        if part.weights is not None:
+            digest.update(np.ascontiguousarray(part.weights, "<f4").data)
     return {
         "model": {**model.config.to_json(), "precision": model.precision},
         "training": asdict(config),
@@ -255,4 +257,6 @@ def _differences(own: Mapping[str, Any], stored: Any) -> str:
             for name, value in own[part].items():
                 if given.get(name) != value:
                     found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
+    if isinstance(stored, Mapping) and stored.get("start") != own.get("start"):
+        found.append("another model to begin with")
     return ", ".join(found) or "other texts or labels"

@@ -2,6 +2,7 @@
 
     TidegateError
     ├── ConfigError           an option or argument has a value that it can't have
+    │   └── MissingPackageError   what was asked for needs a package that is not installed
     ├── DataError             texts, labels, tables or archives can't be used as they are
     │   └── DownloadError     data could not be fetched
     ├── ShapeError            an array's shape, dtype or range does not fit the operation
@@ -21,7 +22,10 @@ from __future__ import annotations
 
 import difflib
 import signal
+import sys
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 
 class TidegateError(Exception):
@@ -30,6 +34,10 @@ class TidegateError(Exception):
 
 class ConfigError(TidegateError, ValueError):
     """An option or argument has a value that it can't have."""
+
+
+class MissingPackageError(ConfigError, ImportError):
+    """What was asked for needs a package that is not installed; an extra brings it."""
 
 
 class DataError(TidegateError, ValueError):
@@ -75,6 +83,22 @@ class TrainingInterrupted(TrainingError):  # noqa: N818 (no fault: the user's wi
     """
 
     signal_number: int = signal.SIGINT
+
+
+def not_fitted(message: str) -> NotFittedError:
+    """The error; where scikit-learn is loaded, one that is also of its class of that name."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    kind = NotFittedError if theirs is None else _joined_with(theirs)
+    return kind(message)
+
+
+@cache
+def _joined_with(theirs: type[Exception]) -> type[NotFittedError]:
+    def reduce(error: NotFittedError) -> tuple[Any, ...]:
+        return not_fitted, error.args  # a pickle may be read where scikit-learn is not loaded
+
+    contents = {"__reduce__": reduce, "__module__": __name__, "__doc__": NotFittedError.__doc__}
+    return type("NotFittedError", (NotFittedError, theirs), contents)
 
 
 def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ConfigError:

@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError
 from tidegate.model import check_whole
 from tidegate.text import check_column
+
+# A product of two of them is finite in float32.
+_LARGEST_WEIGHT = 1e18
 
 LABEL_TYPES = {"U": "str", "i": "int", "b": "bool", "f": "float"}
 
 
 def label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
     """Labels as an array of str, int, bool or float; DataError for anything else."""
+    labels = unwrapped(labels)
     check_column("labels", labels, "give a list with one label for each text")
     listed = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(listed) != texts:
@@ -52,11 +57,26 @@ def encode_labels(
     classes, targets = np.unique(array, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
-            f"every label is {classes.tolist()[0]!r}; a classifier needs texts of at least two "
-            "classes"
+            f"every label is {classes.tolist()[0]!r}, one class; a classifier needs texts of at "
+            "least two classes"
         )
     check_whole("classes", len(classes), 2, 100_000)
     return classes, targets.reshape(-1).astype(np.int32)
+
+
+def known_targets(
+    classes: npt.NDArray[Any], labels: Iterable[Any], texts: int
+) -> npt.NDArray[np.int32]:
+    """Each label's number among the model's classes; DataError for one that is none of them."""
+    given = label_array(labels, texts).tolist()
+    known = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = [label for label in given if label not in known]
+    if unknown:
+        raise DataError(
+            f"label {unknown[0]!r} is not one of the model's: "
+            f"{', '.join(str(label) for label in known)}"
+        )
+    return np.array([known[label] for label in given], np.int32)
 
 
 def plain(value: Any) -> Any:
@@ -121,3 +141,38 @@ def class_weights(
         shown = ", ".join(str(label) for label in labels[:10])
         raise ConfigError(f"class_weight names {unknown[0]!r}; the labels are {shown}")
     return np.array([named.get(label, 1.0) for label in labels], np.float32)
+
+
+def text_weights(given: Iterable[Any] | None, texts: int) -> npt.NDArray[np.float64] | None:
+    """[texts] how much each text counts; None where all count 1. DataError for a bad weight."""
+    if given is None:
+        return None
+    given = unwrapped(given)
+    check_column("sample_weight", given, "give a list with one number for each text")
+    listed = given.tolist() if isinstance(given, np.ndarray) else list(given)
+    if len(listed) != texts:
+        raise DataError(
+            f"{texts} texts have {len(listed)} weights; give one sample_weight for each text"
+        )
+    for i, weight in enumerate(listed):
+        number = isinstance(weight, (int, float, np.integer, np.floating))
+        if not number or isinstance(weight, bool) or not 0.0 <= weight <= _LARGEST_WEIGHT:
+            raise DataError(f"sample_weight {i} is {weight!r}; weights are numbers from 0 to 1e18")
+    return np.array(listed, np.float64)
+
+
+def training_weights(
+    of_classes: npt.NDArray[np.float32] | None,
+    of_texts: npt.NDArray[np.float64] | None,
+    targets: npt.NDArray[np.int32],
+) -> npt.NDArray[np.float32] | None:
+    """[texts] the products of both weights, None where there is neither.
+
+    DataError if no text would count.
+    """
+    if of_texts is None:
+        return None if of_classes is None else of_classes[targets]
+    weights = of_texts if of_classes is None else of_texts * of_classes[targets]
+    if not weights.any():
+        raise DataError("sample_weight is zero for every training text; give some text more")
+    return weights.astype(np.float32)

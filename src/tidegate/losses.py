@@ -1,4 +1,4 @@
-"""The loss where texts weigh differently or labels are smoothed; else ``ops`` has it."""
+"""The loss where texts weigh differently, or have several labels or smoothed ones; else: ops."""
 
 from __future__ import annotations
 
@@ -42,4 +42,34 @@ def weighted_loss(
     d_scores = (np.exp(log_shares) - wanted) * (row_weights / len(scores))[:, None]
     d_logits = d_scores[:, 1:] if logits.shape[1] == 1 else d_scores
     correct = int(np.count_nonzero(scores.argmax(axis=1) == targets))
+    return loss, np.ascontiguousarray(d_logits, dtype=np.float32), correct
+
+
+def labels_loss(
+    logits: Float32,
+    targets: npt.NDArray[np.int32],
+    weights: Float32 | None,
+    smoothing: float,
+) -> tuple[float, Float32, int]:
+    """Mean over rows and labels of weight * binary cross-entropy in nats, in float64.
+
+    logits: [B, L], each that of a label of its own. targets: [B, L] of 0 and 1. weights: [B], or
+    None for 1. smoothing: the share of each target that is spread over yes and no evenly. Returns
+    the loss, its gradient [B, L] and how many rows are right in each label. ShapeError for no rows.
+    """
+    check_array("logits", logits, (None, None))
+    check_array("targets", targets, logits.shape, np.int32)
+    if not len(logits):
+        raise ShapeError("targets is empty; a mean loss needs at least one row")
+    check_range("targets", targets, 2)
+    scores = logits.astype(np.float64)
+    wanted = targets * (1.0 - smoothing) + 0.5 * smoothing
+    # Of the logistic function, without overflow: log(1 + exp(s)) - s * wanted.
+    small = np.exp(-np.abs(scores))
+    losses = np.maximum(scores, 0.0) + np.log1p(small) - scores * wanted
+    shares = np.where(scores >= 0.0, 1.0, small) / (1.0 + small)
+    row_weights = np.ones(len(scores)) if weights is None else weights.astype(np.float64)
+    loss = float((row_weights[:, None] * losses).mean())
+    d_logits = (shares - wanted) * (row_weights / scores.size)[:, None]
+    correct = int(np.count_nonzero(((scores > 0.0) == targets).all(axis=1)))
     return loss, np.ascontiguousarray(d_logits, dtype=np.float32), correct

@@ -16,8 +16,8 @@ from tidegate.model import TextModel
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: mean cross-entropy in nats. accuracy: share of texts predicted right. texts: count.
-    seconds: how long it took.
+    """loss: mean cross-entropy in nats. accuracy: share of texts predicted right, with several
+    labels in each of them. texts: count. seconds: how long it took.
     """
 
     loss: float
@@ -28,7 +28,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Texts as ids with their targets: [texts] int32 class numbers.
+    """Texts as ids with their targets: [texts] int32 class numbers, or [texts, labels] of 0 and 1.
 
     weights: [texts] float32, how much each counts in training, or None for 1. Evaluation counts
     every text once.

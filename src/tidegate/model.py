@@ -27,7 +27,7 @@ from tidegate.layers import (
     Pool,
     Recurrent,
 )
-from tidegate.losses import weighted_loss
+from tidegate.losses import labels_loss, weighted_loss
 from tidegate.noise import SILENT, Dropout, Noise
 from tidegate.text import PADDING_ID, UNKNOWN_ID
 
@@ -35,6 +35,7 @@ Float32 = npt.NDArray[np.float32]
 
 CELLS = ("gru", "lstm", "rnn")
 RESETS = ("after", "before")
+TARGETS = ("one", "many")
 
 _EMBEDDING_LIMIT = 0.05
 # Far above anything that a CPU trains, far below what would exhaust memory by a slip of the hand.
@@ -47,7 +48,7 @@ _LIMITS = {
     "layers": (1, 64),
 }
 # Fields that the first released files do not have. Written only where they are not the default.
-_LATER = ("layers", "bidirectional", "pooling", "layer_norm")
+_LATER = ("layers", "bidirectional", "pooling", "layer_norm", "targets")
 
 _SCORED_TOGETHER = 64  # texts of a group that is scored by the layers themselves
 
@@ -64,7 +65,8 @@ class ModelConfig:
     of the one before it. bidirectional: each layer reads texts from both ends. pooling: what of
     the last layer's states the output layer reads: "last", "max", "mean", "attention" or several,
     as in "last+max+mean". layer_norm: whether the states between layers, and what the output layer
-    reads, are normalised.
+    reads, are normalised. targets: "one" class of each text, or "many": each class is a label of
+    its own that a text has or has not, with a logit and a sigmoid of its own.
     """
 
     cell: str = "gru"
@@ -79,12 +81,15 @@ class ModelConfig:
     bidirectional: bool = False
     pooling: str = "last"
     layer_norm: bool = False
+    targets: str = "one"
 
     def __post_init__(self) -> None:
         if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise unknown_choice("cell", self.cell, CELLS)
         if not isinstance(self.reset, str) or self.reset not in RESETS:
             raise unknown_choice("reset", self.reset, RESETS)
+        if not isinstance(self.targets, str) or self.targets not in TARGETS:
+            raise unknown_choice("targets", self.targets, TARGETS)
         for name in ("masked", "bidirectional", "layer_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}={getattr(self, name)!r} is neither True nor False")
@@ -137,7 +142,7 @@ class ModelConfig:
     @property
     def logits(self) -> int:
         """How many numbers the output layer gives for each text."""
-        return 1 if self.classes == 2 else self.classes
+        return 1 if self.classes == 2 and self.targets == "one" else self.classes
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape."""
@@ -242,7 +247,13 @@ class TextModel:
         self._parameters = MappingProxyType(p)
         self._chain = Chain(*self._layers(p))
 
-    def _weights(self, name: str) -> ops.RecurrentWeights:
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What a call runs, one after another: the embedding first, the output layer last."""
+        return self._chain.layers
+
+    def recurrent_weights(self, name: str) -> ops.RecurrentWeights:
+        """The weights of a recurrent layer, of ``config.recurrent_names``."""
         p = self._parameters
         return ops.RecurrentWeights(
             p[f"{name}.kernel"],
@@ -262,7 +273,7 @@ class TextModel:
                     yield LayerNorm(p[f"{norm}.gain"], p[f"{norm}.bias"], norm)
             outputs = layer + 1 < config.layers or config.poolings != ("last",)
             directions = [
-                Recurrent(config.kind, self._weights(name), name, self.precision, outputs)
+                Recurrent(config.kind, self.recurrent_weights(name), name, self.precision, outputs)
                 for name in names
             ]
             yield Bidirectional(*directions) if config.bidirectional else directions[0]
@@ -279,11 +290,6 @@ class TextModel:
         None can be put in another's place, and once frozen none can be changed.
         """
         return self._parameters
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers in the order in which a call runs them."""
-        return self._chain.layers
 
     @classmethod
     def initialize(
@@ -347,8 +353,11 @@ class TextModel:
     ) -> tuple[float, Float32, int]:
         """Mean cross-entropy in nats, its gradient [B, L], and how many rows are right.
 
+        targets: [B] class numbers, or [B, L] of 0 and 1 where config.targets is "many".
         weights: [B], what each row's part is multiplied by. smoothing: see ``weighted_loss``.
         """
+        if self.config.targets == "many":
+            return labels_loss(logits, targets, weights, smoothing)
         if weights is not None or smoothing:
             return weighted_loss(logits, targets, weights, smoothing)
         if self.config.logits == 1:
@@ -373,15 +382,27 @@ class TextModel:
         plain = config.poolings == ("last",) and not config.layer_norm
         return plain and config.layers == 1 and not config.bidirectional
 
+    def features(self, texts: TokenizedTexts) -> Float32:
+        """[texts, F], the vector of each text that the output layer reads.
+
+        F is ``state_size`` times the kinds of pooling. The same bits whatever texts stand beside
+        one another; beside the result, memory does not grow with their number.
+        """
+        width = len(self.parameters["output.kernel"])
+        return self._in_groups(texts, Chain(*self.layers[:-1]), width)
+
     def _score_in_groups(self, texts: TokenizedTexts) -> Float32:
-        """The logits of the layers themselves, over texts of nearly one length at a time."""
-        logits = np.empty((len(texts), self.config.logits), np.float32)
+        return self._in_groups(texts, self._chain, self.config.logits)
+
+    def _in_groups(self, texts: TokenizedTexts, chain: Chain, width: int) -> Float32:
+        """[texts, width] of the layers themselves, over texts of nearly one length at a time."""
+        results = np.empty((len(texts), width), np.float32)
         order = np.argsort(-texts.lengths, kind="stable")
         for start in range(0, len(order), _SCORED_TOGETHER):
             rows = order[start : start + _SCORED_TOGETHER]
             batch = self.pack(texts, rows)
-            logits[rows[batch.rows]] = self(batch)[0]
-        return logits
+            results[rows[batch.rows]] = chain(batch)[0]
+        return results
 
     def freeze(self) -> None:
         """Make every later prediction faster, and the model one that can't be changed.
@@ -414,7 +435,7 @@ class TextModel:
         return ops.Scorer(
             self.config.kind,
             self.parameters["embedding.weight"],
-            self._weights("recurrent"),
+            self.recurrent_weights("recurrent"),
             self.parameters["output.kernel"],
             self.parameters["output.bias"],
             max_length=self.config.max_length,
@@ -423,8 +444,12 @@ class TextModel:
         )
 
     def probabilities(self, logits: Float32) -> npt.NDArray[np.float64]:
-        """[n, classes] float64 from logits [n, L]; every row adds up to 1."""
+        """[n, classes] float64 from logits [n, L]; every row adds up to 1 if targets is "one"."""
         wide = logits.astype(np.float64)
+        if self.config.targets == "many":
+            small = np.exp(-np.abs(wide))
+            shares: npt.NDArray[np.float64] = np.where(wide >= 0.0, 1.0, small) / (1.0 + small)
+            return shares
         if self.config.logits == 1:
             wide = np.concatenate([np.zeros_like(wide), wide], axis=1)
         shifted = np.exp(wide - wide.max(axis=1, keepdims=True))

@@ -32,8 +32,10 @@ class TrainedModel:
 
     classes: sorted labels. training: the estimator's arguments. history: a result for each epoch.
     ngrams: the linear model beside the recurrent one, or None. mix: what both models' logits are
-    multiplied by before they are added. conversion: what is known of where an imported model came
-    from, and how exactly it is the same.
+    multiplied by before they are added; without the linear one, what calibrates the network's.
+    thresholds: from which probability on the second of two classes is predicted, [1] float64, or
+    each of several labels, [labels]; None where the likeliest is, or what is likely.
+    conversion: what is known of where an imported model came from, and how exactly it is the same.
     """
 
     model: TextModel
@@ -43,6 +45,7 @@ class TrainedModel:
     history: list[EpochResult]
     ngrams: NgramModel | None = None
     mix: tuple[float, float] = (1.0, 0.0)
+    thresholds: npt.NDArray[np.float64] | None = None
     conversion: dict[str, Any] | None = None
 
 
@@ -100,6 +103,10 @@ def write(
         header["ngrams"] = {"longest": trained.ngrams.longest, "mix": list(trained.mix)}
         tensors["ngrams.weight"] = trained.ngrams.weights.astype(np.float16)
         tensors["ngrams.bias"] = trained.ngrams.bias
+    elif trained.mix[0] != 1.0:
+        header["calibration"] = trained.mix[0]
+    if trained.thresholds is not None:
+        header["thresholds"] = trained.thresholds.tolist()
     return storage.write_tensors(Path(path), tensors, header, replace=replace)
 
 
@@ -142,6 +149,11 @@ def from_tensors(
         ngrams, mix = None, (1.0, 0.0)
         if "ngrams" in header:
             ngrams, mix = _read_ngrams(tensors, header["ngrams"], config, tokenizer)
+        elif "calibration" in header:
+            mix = (_read_factor(header["calibration"]), 0.0)
+        thresholds = None
+        if "thresholds" in header:
+            thresholds = _read_thresholds(header["thresholds"], config)
         if quantized:
             tensors = int8.dequantize(tensors, config.parameter_shapes())
         model = TextModel(config, tensors, header["precision"])
@@ -155,7 +167,22 @@ def from_tensors(
         raise ModelFileError(
             f"{path} is not a usable model ({error}); train or download it again"
         ) from error
-    return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
+    return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix, thresholds)
+
+
+def _read_factor(stored: object) -> float:
+    if not isinstance(stored, float) or not 0.0 < stored < math.inf:
+        raise DataError(f"calibration is {reprlib.repr(stored)}, not a positive number")
+    return stored
+
+
+def _read_thresholds(stored: object, config: ModelConfig) -> npt.NDArray[np.float64]:
+    wanted = config.logits if config.classes == 2 or config.targets == "many" else 0
+    if not isinstance(stored, list) or len(stored) != wanted:
+        raise DataError(f"thresholds is {reprlib.repr(stored)}, not a list of {wanted} numbers")
+    if not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in stored):
+        raise DataError(f"thresholds is {reprlib.repr(stored)}, not of numbers from 0 to 1")
+    return np.array(stored, np.float64)
 
 
 def _check_conversion(stored: Any) -> None:

@@ -2,9 +2,9 @@
 
 Each text is the set of its n-grams of tokens, n from 1 to ``longest``, each hashed to one of
 2^bits buckets. A weight for each bucket and class is found by logistic regression over n-grams
-that are scaled by how much likelier texts of the class have them than others. The optimum is
-unique; it is approached until no text's gradient is off by more than a thousandth, in an order of
-visits that the seed fixes. Source: Wang & Manning 2012.
+that are scaled by how much likelier texts of the class have them than others, and by how rare they
+are. The optimum is unique; it is approached until no text's gradient is off by more than a
+thousandth, in an order of visits that the seed fixes. Source: Wang & Manning 2012.
 """
 
 from __future__ import annotations
@@ -129,22 +129,42 @@ def fit_ngrams(
     bits: int,
     cost: float = 1.0,
     seed: int = 0,
+    start: NgramModel | None = None,
 ) -> NgramModel:
     """Logistic regression of each class against the others; of class 1 where there are two.
 
     rows: as ``hash_texts`` makes them with these settings. classes: [texts] class numbers below
-    ``count``. cost: what a text's loss counts against the squares of the weights. The same bits
-    for any number of threads.
+    ``count``; or [texts, count] of 0 and 1, where each column is fitted by itself. cost: what a
+    text's loss counts against the squares of the weights. start: a model of the same settings and
+    classes to go on from; the squares are then of what is added to its weights. The same bits for
+    any number of threads.
     """
-    check_array("classes", classes, (len(rows),), np.int32)
-    check_range("classes", classes, count)
+    if start is not None and start.weights.shape != (1 << bits, 1 if count == 2 else count):
+        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
+    several = classes.ndim == 2
+    check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
+    check_range("classes", classes, 2 if several else count)
     _check_rows(rows, 1 << bits)
-    outputs = 1 if count == 2 else count
-    weights = np.empty((1 << bits, outputs), np.float32)
-    bias = np.empty(outputs, np.float32)
-    _kernels.fit_linear(
-        rows.buckets, rows.offsets, classes, cost, _ROUNDS, _TOLERANCE, seed, weights, bias
-    )
+
+    def fit(numbers: Int32, outputs: int, seed: int) -> tuple[Float32, Float32]:
+        weights = np.empty((1 << bits, outputs), np.float32)
+        bias = np.empty(outputs, np.float32)
+        if start is not None:
+            weights[...], bias[...] = start.weights, start.bias
+        settings = cost, _ROUNDS, _TOLERANCE, seed, start is not None
+        _kernels.fit_linear(rows.buckets, rows.offsets, numbers, *settings, weights, bias)
+        return weights, bias
+
+    if several and start is not None:
+        raise ShapeError("start is for one label a text")
+    if several:
+        columns = (np.ascontiguousarray(column) for column in classes.T)
+        # As the classes of one fit have it, each in an order of its own.
+        parts = [fit(column, 1, seed + k) for k, column in enumerate(columns)]
+        weights = np.concatenate([part[0] for part in parts], axis=1)
+        bias = np.concatenate([part[1] for part in parts])
+    else:
+        weights, bias = fit(classes, 1 if count == 2 else count, seed)
     # As a file holds them: half the bytes, and the same predictions before and after.
     weights = weights.astype(np.float16).astype(np.float32)
     return NgramModel(kind, longest, weights, bias)
@@ -157,6 +177,24 @@ def _check_rows(rows: BucketRows, buckets: int) -> None:
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
         raise ShapeError(f"offsets must rise from 0 to the number of buckets, {total}")
     check_range("buckets", rows.buckets, buckets)
+
+
+def with_classes(model: NgramModel, old: npt.NDArray[np.int64], count: int) -> NgramModel:
+    """The model for more classes, about whose new ones it says nothing yet.
+
+    old: [classes] the number that each class of the model has among ``count`` ones.
+    """
+    outputs = 1 if count == 2 else count
+    if outputs == model.weights.shape[1]:
+        return model
+    weights = np.zeros((len(model.weights), outputs), np.float32)
+    bias = np.zeros(outputs, np.float32)
+    if model.weights.shape[1] == 1:  # of the second class; the first one's is the opposite
+        signs = np.array([-1.0, 1.0], np.float32)
+        weights[:, old], bias[old] = model.weights * signs, model.bias * signs
+    else:
+        weights[:, old], bias[old] = model.weights, model.bias
+    return NgramModel(model.kind, model.longest, weights, bias)
 
 
 # What both models' logits are multiplied by where no validation says better: together they are
@@ -172,11 +210,14 @@ def fit_mix(
 ) -> tuple[float, float]:
     """Factors, not below 0, with which the sum of both models' logits has the least loss.
 
-    recurrent, linear: [texts, L]; targets: [texts]. As if one text more stood for EVEN_MIX, so
-    that few texts decide little. Convex; Newton's method in float64.
+    recurrent, linear: [texts, L]; targets: [texts], or [texts, L] of 0 and 1. As if one text more
+    stood for EVEN_MIX, so that few texts decide little. Convex; Newton's method in float64.
     """
     if not len(targets):
         return EVEN_MIX
+    if targets.ndim == 2:  # each label is a question of its own
+        recurrent, linear = recurrent.reshape(-1, 1), linear.reshape(-1, 1)
+        targets = targets.ravel()
     both = np.stack([_two_sided(recurrent), _two_sided(linear)])  # [2, texts, classes]
     factors = _least_loss(both, targets, (0, 1))
     if min(factors) < 0.0:

@@ -4,7 +4,7 @@ Kernels check nothing. Everything that reaches them passes here first: shapes, d
 contiguity and ranges, with a ShapeError that names the array. Each function computes what the
 function of the same name in ``reference`` states, in float32, on all threads.
 
-``TIDEGATE_ISA`` forces an instruction set (``available_isas()`` lists them) and
+``TIDEGATE_ISA`` forces an instruction set (``available_isas()`` and ``emulated_isas()`` list them);
 ``TIDEGATE_THREADS`` sets the number of threads; float32 results are the same bits for any number.
 """
 
@@ -44,6 +44,7 @@ __all__ = [
     "adam_rows",
     "available_isas",
     "choose_precision",
+    "emulated_isas",
     "gather_rows",
     "isa",
     "linear_backward",
@@ -69,17 +70,20 @@ Float32 = npt.NDArray[np.float32]
 MAX_THREADS: int = _kernels.MAX_THREADS
 
 # Of the operands of the recurrent layer's matrix products; sums and all else are float32.
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bf16x3", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def choose_precision(asked: str) -> Precision:
-    """What "auto", "float32" or "bfloat16" means here. ConfigError for another one.
+    """What "auto", "float32", "bf16x3" or "bfloat16" means here. ConfigError for another one.
 
     "bfloat16" rounds the operands to 8 significant bits, which shows in the third digit of
     gradients. It is faster where the processor multiplies such numbers (AVX-512 BF16); elsewhere
-    the same is computed without, somewhat slower than float32. "auto" takes only what is as exact
-    as float32, so it is float32.
+    the same is computed without, somewhat slower than float32. "bf16x3" splits each operand into
+    two such numbers and adds three products for each of float32's: outputs and gradients are within
+    1e-4 of the largest, and most within 1e-5. It gains nothing without instructions that multiply
+    such numbers more than three times as fast as float32. "auto" takes only what is as exact as
+    float32, so it is float32, and stays so with AMX, whose speed nobody could measure yet.
     """
     if asked == "auto":
         return "float32"
@@ -93,9 +97,14 @@ def available_isas() -> tuple[str, ...]:
     return tuple(_kernels.available())
 
 
-def isa(precision: Precision = "float32") -> str:
-    """The instruction set in use, for products of this precision."""
-    return _kernels.table_for(precision)
+def emulated_isas() -> tuple[str, ...]:
+    """AMX with emulated tiles: slow, never chosen unless by name, to test its kernels anywhere."""
+    return tuple(_kernels.emulated())
+
+
+def isa(precision: Precision | None = None) -> str:
+    """The instruction set in use; with a precision, what its products really use of it."""
+    return _kernels.active() if precision is None else _kernels.table_for(precision)
 
 
 def use_isa(name: str) -> None:

@@ -275,12 +275,12 @@ def check_texts(texts: object) -> None:
 
 def check_column(name: str, values: object, mend: str) -> None:
     """DataError for what doesn't iterate over values, or does in an order of no meaning."""
-    if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
-        raise DataError(f"{name} is a {type(values).__name__} ({reprlib.repr(values)}); {mend}")
     shape = getattr(values, "shape", None)
     if isinstance(values, Mapping) or (isinstance(shape, tuple) and len(shape) != 1):
         size = "" if shape is None else f" of shape {list(shape)}"
         raise DataError(f"{name} is a {type(values).__name__}{size}; give one column of it")
+    if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
+        raise DataError(f"{name} is a {type(values).__name__} ({reprlib.repr(values)}); {mend}")
     if isinstance(values, (set, frozenset)):
         raise DataError(
             f"{name} is a {type(values).__name__}, whose order is another in every process; give "

@@ -118,3 +118,45 @@ def prepare(kind: TokenizerKind, text: str) -> str:
 def tokens(kind: TokenizerKind, text: str) -> list[str]:
     """The tokens of ``text`` by the rules of the given tokeniser."""
     return lecture_tokens(text) if kind == "lecture" else word_tokens(text)
+
+
+def place_tokens(kind: TokenizerKind, text: str) -> list[tuple[int, int]]:
+    """Where each of the text's tokens stands in it: begin and end, in characters.
+
+    A line break's place is its first character.
+    """
+    prepared, sources = _prepared_with_sources(kind, text)
+    if kind == "lecture":
+        pattern = re.compile(f"[^ {re.escape(_SEPARATORS)}]+")
+        return [_place(found.span(), sources) for found in pattern.finditer(prepared)]
+    places: list[tuple[int, int]] = []
+    broken: tuple[int, int] | None = None
+    for found in _PIECE.finditer(prepared):
+        begin, end = found.span()
+        if _IS_BREAK.fullmatch(found[0]):
+            broken = broken or _place((begin, begin + 1), sources)
+            continue
+        if broken and places:
+            places.append(broken)
+        places.append(_place((begin, end), sources))
+        broken = None
+    return places
+
+
+def _place(span: tuple[int, int], sources: list[int]) -> tuple[int, int]:
+    return sources[span[0]], sources[span[1] - 1] + 1
+
+
+def _prepared_with_sources(kind: TokenizerKind, text: str) -> tuple[str, list[int]]:
+    """What the rules are applied to, and for each of its characters the one it comes from."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        places = list(range(len(text)))
+    else:  # some letters have two as their lower case
+        places = [i for i, character in enumerate(text) for _ in character.lower()]
+        if len(places) != len(lowered):  # or another one by what stands beside them
+            lowered = "".join(character.lower() for character in text)
+    if kind == "lecture" or text.isascii():
+        return lowered, places
+    pieces = [_SPACED[ord(character)] for character in lowered]
+    return "".join(pieces), [at for at, piece in zip(places, pieces, strict=True) for _ in piece]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -70,6 +70,7 @@ def train_steps(
     checkpoint: Path | None = None,
     resume: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    start: str | None = None,
 ) -> Iterator[StepResult | EpochResult]:
     """Train ``model`` in place, yielding a StepResult a step and an EpochResult an epoch.
 
@@ -83,6 +84,7 @@ def train_steps(
     ``checkpoint_seconds``, or more rarely if writing would take more than a twentieth of the time
     (0: after each step). Ctrl-C then finishes the step, writes it once more and raises
     TrainingInterrupted; so do SIGTERM and SIGHUP in a program that handles them in Python.
+    start: what tells initial weights that are no new model's from others, for the checkpoint.
     ``resume`` goes on from that file if it is there, and ends with the same bits as a run that was
     never stopped; it warns if another instruction set or version of tidegate wrote it, for then
     they may differ.
@@ -101,7 +103,10 @@ def train_steps(
         run = _Run(model, examples, validation, config)
         file = None
         if checkpoint is not None:
-            file = Checkpoint(checkpoint, identity(model, config, examples, validation))
+            run_identity = identity(model, config, examples, validation)
+            if start is not None:
+                run_identity["start"] = start
+            file = Checkpoint(checkpoint, run_identity)
             if resume and checkpoint.exists():
                 run.progress, run.history = file.load(
                     model, run.optimizer, config, run.steps, run.kept
@@ -115,6 +120,39 @@ def train_steps(
         finally:
             # Safe after any error: rows that lag behind are moved on as if without a gradient.
             run.optimizer.finish()
+
+
+def train_pass(
+    model: TextModel, examples: LabeledSet, config: TrainConfig, optimizer: Adam, number: int
+) -> EpochResult:
+    """Train ``model`` in place by one epoch of this number, and Adam on from where it stands.
+
+    optimizer: of the model's parameters, as ``make_adam`` makes it of a config with the same
+    settings. Raises TrainingError as ``train_steps`` does.
+    """
+    run = _Run(model, examples, None, replace(config, epochs=1), optimizer)
+    run.progress.epoch = number
+    try:
+        for _ in run.events():
+            pass
+    finally:
+        optimizer.finish()
+    return run.history[-1]
+
+
+def make_adam(parameters: Mapping[str, Float32], config: TrainConfig, steps: int = 0) -> Adam:
+    """Adam with the config's settings, for as many steps in all."""
+    return Adam(
+        parameters,
+        row_parameters=("embedding.weight",),
+        learning_rate=config.learning_rate,
+        beta_1=config.beta_1,
+        beta_2=config.beta_2,
+        epsilon=config.epsilon,
+        clip_norm=config.clip_norm,
+        weight_decay=config.weight_decay,
+        schedule=learning_rates(config.schedule, config.warmup, steps),
+    )
 
 
 def _kept_events(run: _Run, file: Checkpoint, seconds: float) -> Iterator[StepResult | EpochResult]:
@@ -148,23 +186,16 @@ class _Run:
         examples: LabeledSet,
         validation: LabeledSet | None,
         config: TrainConfig,
+        optimizer: Adam | None = None,
     ) -> None:
         self.model = model
         self.examples = examples
         self.validation = validation
         self.config = config
         self.steps = -(-len(examples) // config.batch_size)
-        self.optimizer = Adam(
-            model.parameters,
-            row_parameters=("embedding.weight",),
-            learning_rate=config.learning_rate,
-            beta_1=config.beta_1,
-            beta_2=config.beta_2,
-            epsilon=config.epsilon,
-            clip_norm=config.clip_norm,
-            weight_decay=config.weight_decay,
-            schedule=learning_rates(config.schedule, config.warmup, self.steps * config.epochs),
-        )
+        if optimizer is None:
+            optimizer = make_adam(model.parameters, config, self.steps * config.epochs)
+        self.optimizer = optimizer
         self.progress = Progress()
         self.history: list[EpochResult] = []
         # Copies of all weights beside those that are trained.

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from tidegate.cli import terminal
 from tidegate.cli.evaluate import evaluate
+from tidegate.cli.explain import explain
 from tidegate.cli.exporting import export
 from tidegate.cli.importing import import_
 from tidegate.cli.info import info
@@ -25,6 +26,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(explain)
 app.command()(info)
 app.command("import")(import_)
 app.command()(export)
@@ -116,7 +118,8 @@ _PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
     for name in (
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
-        *("precision", "preset", "data", "labels", "tokenizer", "keep", "pooling", "name", "to"),
+        *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
+        *("max_loss", "labels", "tokenizer", "keep", "pooling", "name", "to"),
         *("first_id", "padding_id", "start_id", "unknown_id"),
     )
 }

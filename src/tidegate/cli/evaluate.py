@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
-from tidegate.errors import DataError
+from tidegate.cli import files, labels, measures, options, terminal
 
 
 def evaluate(
@@ -16,12 +15,16 @@ def evaluate(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a model's accuracy and loss on SOURCE.
+    """Measure a model on SOURCE: accuracy, F1, AUC, calibration, each label's scores.
 
-    For imdb these are the test reviews, for a file all of its rows.
+    For imdb these are the test reviews, for a file all of its rows. --report also has the 95 %
+    intervals of F1 and AUC, from resamples of the texts.
 
     \b
     Example:
@@ -32,6 +35,7 @@ def evaluate(
         files.check_distinct(
             {"MODEL": model, "SOURCE": Path(source), "--data": data, "--report": report}
         )
+    labels.check_separator(label_separator, source)
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import __version__, storage
     from tidegate import data as datasets
@@ -48,25 +52,22 @@ def evaluate(
         data=data,
         text_column=text_column,
         label_column=label_column,
+        format=table_format,
+        encoding=encoding,
         progress=terminal.progress_wanted(quiet),
         min_classes=1,
     )
     labeled = dataset.train if dataset.test is None else dataset.test
-    # A model made in Python may have labels that are no words; in files all of them are.
-    classes = {terminal.label_text(label): label for label in classifier.classes_.tolist()}
-    unknown = sorted(set(labeled.labels) - classes.keys())
-    if unknown:
-        raise DataError(
-            f"{source!r} has labels that the model does not know: {_listed(unknown)}; it knows "
-            f"{_listed(list(classes))}: rename them, or choose another --label-column"
-        )
-    result = classifier.evaluate(labeled.texts, [classes[label] for label in labeled.labels])
+    known = labels.known_labels(classifier, labeled.labels, label_separator, source)
+    result = classifier.report(
+        labeled.texts,
+        known,
+        intervals=report is not None,  # they take longer than the predictions
+    )
     if not quiet:
         terminal.say(f"data: {dataset.origin}")
-        terminal.say(
-            f"accuracy {result.accuracy:.4f}  loss {result.loss:.4f}  "
-            f"({len(labeled):,} texts, {result.seconds:.1f} s)"
-        )
+        for line in measures.lines(result):
+            terminal.say(line)
     if report is not None:
         files.write_report(
             report,
@@ -78,14 +79,9 @@ def evaluate(
                     "test": len(labeled),
                 },
                 "machine": files.machine(classifier.model_.precision),
-                "test": files.measured(result),
+                "test": result.to_json(),
                 "seconds": time.perf_counter() - started,
                 "model": str(model),
                 "sha256": sha256,
             },
         )
-
-
-def _listed(labels: list[str], most: int = 10) -> str:
-    shown = ", ".join(map(repr, labels[:most]))
-    return f"{shown} and {len(labels) - most} more" if len(labels) > most else shown

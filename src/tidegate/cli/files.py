@@ -48,8 +48,8 @@ def machine(precision: str) -> dict[str, str | int]:
     """The machine's part of a report; precision: of the model that was computed with."""
     from tidegate import ops
 
-    known = ops.machine_info()
-    return {"isa": known["isa"], "threads": known["threads"], "precision": precision}
+    isa = ops.isa(ops.choose_precision(precision))
+    return {"isa": isa, "threads": ops.threads(), "precision": precision}
 
 
 def measured(result: Evaluation) -> dict[str, float]:

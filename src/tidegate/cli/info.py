@@ -39,6 +39,9 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "classes": header["classes"],
         "training": header["training"],
         "history": header["history"],
+        "ngrams": header.get("ngrams"),
+        "calibration": header.get("calibration"),
+        "thresholds": header.get("thresholds"),
     }
     if as_json:
         terminal.write(terminal.json_text(facts) + "\n")
@@ -53,6 +56,16 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     cell = f"gru, reset {config.reset}" if config.cell == "gru" else config.cell
     labels = [terminal.label_text(label) for label in facts["classes"]]
     shown = ", ".join(map(terminal.field, labels[:20]))
+    several = "; a text may have several" if config.targets == "many" else ""
+    tuned = []
+    if facts["calibration"]:
+        tuned.append(("calibrated", f"logits are multiplied by {facts['calibration']:.4f}"))
+    if facts["thresholds"]:
+        said = labels if several else labels[1:]
+        values = [
+            f"{name} from {at:.4f} on" for name, at in zip(said, facts["thresholds"], strict=True)
+        ]
+        tuned.append(("thresholds", ", ".join(map(terminal.field, values[:20]))))
     quantized = []
     if facts["quantization"]:
         quantized.append(
@@ -60,6 +73,20 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
                 "quantised",
                 f"{facts['quantization']}, after the epochs below; computed in "
                 f"{facts['precision']}",
+            )
+        )
+    layers = "" if config.layers == 1 else f", {config.layers} layers"
+    ways = ", both directions" if config.bidirectional else ""
+    pooling = "" if config.pooling == "last" else f", pooling {config.pooling}"
+    kept = {"end": "the last", "start": "the first", "both": "the first and last"}
+    beside = []
+    if classifier.ngrams_ is not None:
+        network, linear = classifier.mix_
+        beside.append(
+            (
+                "n-grams",
+                f"up to {classifier.ngrams_.longest} tokens, {len(classifier.ngrams_.weights):,} "
+                f"buckets; logits times {linear:.3f}, the network's times {network:.3f}",
             )
         )
     converted = []
@@ -71,11 +98,21 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
         ("tidegate", f"{facts['tidegate']}, {facts['precision']}"),
         *quantized,
         *converted,
-        ("cell", f"{cell}, {config.hidden_size} units, embedding of {config.embedding_size}"),
+        (
+            "cell",
+            f"{cell}{layers}{ways}, {config.hidden_size} units, embedding of "
+            f"{config.embedding_size}{pooling}",
+        ),
+        *beside,
         ("parameters", f"{facts['parameters']:,}"),
-        ("tokens", f"{facts['tokenizer']}, the last {config.max_length} of a text, {padding}"),
+        (
+            "tokens",
+            f"{facts['tokenizer']}, {kept[classifier.tokenizer_.keep]} {config.max_length} of a "
+            f"text, {padding}",
+        ),
         ("vocabulary", f"{facts['words']:,} words"),
-        ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}"),
+        ("classes", f"{len(labels)}: {shown}{', ...' if len(labels) > 20 else ''}{several}"),
+        *tuned,
         (
             "training",
             f"{len(facts['history'])} epochs, batches of {classifier.batch_size}, learning rate "

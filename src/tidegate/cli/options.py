@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +34,43 @@ def number(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What ``--validation`` names: a share of the training texts, or a file of its own."""
+
+    fraction: float | None
+    path: Path | None
+
+
+def held_out(text: str) -> HeldOut:
+    """A number is a share; everything else is a path (./0.2 for a file called 0.2)."""
+    try:
+        float(text)
+    except ValueError:
+        return HeldOut(None, Path(text))
+    return HeldOut(number(text), None)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An argument of TextClassifier's."""
+
+    name: str
+    value: Any
+
+
+def setting(text: str) -> Setting:
+    """NAME=VALUE, of JSON or a plain word; what it may be is for the library to say."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise typer.BadParameter(f"{_short(text)} is not NAME=VALUE, such as layers=2")
+    try:
+        return Setting(name, json.loads(value))
+    except (ValueError, RecursionError):
+        words = {"none": None, "true": True, "false": False}
+        return Setting(name, words.get(value.lower(), value))
+
+
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
@@ -39,7 +78,9 @@ def _short(text: str) -> str:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="imdb, or a .csv, .tsv or .jsonl file with texts and labels."
+        metavar="SOURCE",
+        help="imdb; a .csv, .tsv, .jsonl or .parquet file with texts and labels (also as .gz or "
+        ".zst); a folder with a folder of .txt files for each label; or - for standard input.",
     ),
 ]
 Model = Annotated[
@@ -61,6 +102,31 @@ TextColumn = Annotated[
 LabelColumn = Annotated[
     str | None,
     typer.Option("--label-column", metavar="NAME", help="The file's column with the labels."),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        "--label-separator",
+        metavar="MARK",
+        help="What stands between the labels of a text that has several, such as ';'.",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="What the file is, whatever its name: csv, tsv, jsonl, parquet or txt. Standard "
+        "input needs it.",
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="Of files that are neither UTF-8 nor UTF-16 with a byte order mark, such as cp1252.",
+    ),
 ]
 Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write the results as JSON.")

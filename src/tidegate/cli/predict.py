@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
-from tidegate.errors import ConfigError, DataError, OutputError
+from tidegate.cli import files, labels, options, terminal
+from tidegate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from tidegate.data.lines import Stream
+    from tidegate.data import Source
     from tidegate.estimator import TextClassifier
 
 
@@ -26,14 +26,14 @@ def predict(
             metavar="[TEXT]...", help="Texts to classify; put -- before one that begins with -."
         ),
     ] = None,
-    source: Annotated[
+    table: Annotated[
         Path | None,
         typer.Option(
             "--input",
             "-i",
             metavar="FILE",
-            help="A .csv, .tsv or .jsonl table with a column of texts, or a .txt file with one "
-            "text a line.",
+            help="A .csv, .tsv, .jsonl or .parquet table with a column of texts, or a .txt file "
+            "with one text a line, also as .gz or .zst; - is standard input.",
         ),
     ] = None,
     output: Annotated[
@@ -42,11 +42,13 @@ def predict(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the table of --input, with columns label and probability, as .csv, .tsv "
-            "or .jsonl; a file that is there is replaced.",
+            help="Write the table of --input, with columns label and probability, as .csv, .tsv, "
+            ".jsonl or .parquet, also as .gz or .zst; a file that is there is replaced.",
         ),
     ] = None,
     text_column: options.TextColumn = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -60,7 +62,8 @@ def predict(
 
     Texts come from the command line, from --input, or as lines from standard input. There is one
     line for each text, in order: label, tab, probability. In a file or a stream every text gets
-    its line, even an empty one; on the command line, one without a known word is an error.
+    its line, even an empty one; on the command line, one without a known word is an error. Files of
+    any size are read and written in blocks, so that memory stays the same.
 
     \b
     Example:
@@ -69,42 +72,52 @@ def predict(
       cat lines.txt | tidegate predict model.safetensors --json
     """
     texts = texts or []
-    _check_options(texts, source, output, text_column, as_json=as_json)
+    given = {"--text-column": text_column, "--format": table_format}
+    _check_options(texts, table, output, given, encoding, as_json=as_json)
 
     # Imported late: help and errors in the options must not wait for NumPy.
+    from tidegate import data
     from tidegate.estimator import TextClassifier
 
+    source = None
+    if table is not None:
+        source = data.source_of(table, format=table_format, encoding=encoding)
     if source is not None and output is not None:
         _classify_table(model, source, output, text_column)
         return
     classifier = TextClassifier.load(model)
     if texts:
         _check_texts(classifier, texts)
-    for block in _blocks(texts, source, text_column):
+    for block in _blocks(texts, source, encoding, text_column):
         _print(classifier, block, as_json=as_json)
 
 
 def _check_options(
     texts: Sequence[str],
-    source: Path | None,
+    table: Path | None,
     output: Path | None,
-    text_column: str | None,
+    given: Mapping[str, str | None],
+    encoding: str | None,
     *,
     as_json: bool,
 ) -> None:
-    if texts and source is not None:
-        raise ConfigError(f"both TEXT and --input {str(source)!r} are given; give one of them")
-    if source is None and output is not None:
+    if texts and table is not None:
+        raise ConfigError(f"both TEXT and --input {str(table)!r} are given; give one of them")
+    if texts and encoding is not None:
+        raise ConfigError(f"--encoding {encoding!r} is for files and standard input, not for TEXT")
+    if table is None and output is not None:
         raise ConfigError(
             f"--output {str(output)!r} needs --input FILE; without it, redirect standard output"
         )
-    if source is None and text_column is not None:
-        raise ConfigError(f"--text-column {text_column!r} needs --input FILE with that column")
+    for option, value in given.items():
+        if table is None and value is not None:
+            raise ConfigError(f"{option} {value!r} needs --input FILE (- for standard input)")
     if output is not None and as_json:
         raise ConfigError(
             f"--json is for standard output; to write JSON, name {str(output)!r} .jsonl instead"
         )
-    if not texts and source is None and (sys.stdin is None or sys.stdin.isatty()):
+    read = table is None or str(table) == "-"
+    if not texts and read and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("no text: give TEXT, or --input FILE, or lines of text on standard input")
 
 
@@ -135,64 +148,63 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _blocks(texts: list[str], source: Path | None, text_column: str | None) -> Iterator[list[str]]:
+def _blocks(
+    texts: list[str], source: Source | None, encoding: str | None, text_column: str | None
+) -> Iterator[list[str]]:
     """All texts in order, in blocks that bound the memory of what is computed for them."""
     from tidegate import data
-    from tidegate.data.lines import BLOCK_LINES, file_blocks, text_blocks
+    from tidegate.data.compressed import open_stream
+    from tidegate.data.lines import text_blocks
 
     if texts:
         yield texts
     elif source is None:
-        yield from text_blocks(cast("Stream", sys.stdin.buffer), "standard input")
-    elif source.suffix.lower() == ".txt" and text_column is None:
-        yield from file_blocks(source)
+        lines = data.source_of("-", format="txt", encoding=encoding)
+        with open_stream(lines) as stream:
+            yield from text_blocks(stream, lines.name, encoding)
     else:
-        all_texts = data.read_texts(source, text_column=text_column).texts
-        for start in range(0, len(all_texts), BLOCK_LINES):
-            yield all_texts[start : start + BLOCK_LINES]
+        with data.open_texts(source, text_column=text_column) as table:
+            for _, block in table.blocks():
+                yield block
 
 
 def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
     """One line for each text, flushed together."""
-    classes = classifier.classes_.tolist()
     probabilities = classifier.predict_proba(texts)
-    best = probabilities.argmax(axis=1)
+    answers, right = labels.decided(classifier, probabilities)
     if as_json:
-        names = [terminal.label_text(label) for label in classes]
-        for text, row, i in zip(texts, probabilities.tolist(), best.tolist(), strict=True):
+        names = [terminal.label_text(label) for label in classifier.classes_.tolist()]
+        for text, said, sure, row in zip(
+            texts, answers, right, probabilities.tolist(), strict=True
+        ):
             answer = {
                 "text": text,
-                "label": classes[i],
-                "probability": row[i],
+                **({"labels": said} if isinstance(said, tuple) else {"label": said}),
+                "probability": sure,
                 "probabilities": dict(zip(names, row, strict=True)),
             }
             terminal.write(terminal.json_text(answer) + "\n")
     else:
-        fields = [terminal.field(terminal.label_text(label)) for label in classes]
-        for row, i in zip(probabilities.tolist(), best.tolist(), strict=True):
-            terminal.write(f"{fields[i]}\t{row[i]:.6f}\n")
+        for said, sure in zip(answers, right, strict=True):
+            terminal.write(f"{labels.field(said)}\t{sure:.6f}\n")
     terminal.flush()
 
 
-def _classify_table(model: Path, source: Path, output: Path, text_column: str | None) -> None:
+def _classify_table(model: Path, source: Source, output: Path, text_column: str | None) -> None:
     """Write the table in ``source`` to ``output``, with its labels and their probabilities."""
     from tidegate import data
-    from tidegate.data.lines import BLOCK_LINES
-    from tidegate.data.tables import READABLE
     from tidegate.estimator import TextClassifier
 
-    if output.suffix.lower() not in READABLE:
-        raise OutputError(
-            f"--output {str(output)!r} is not one of {', '.join(READABLE)}; choose one of these"
-        )
-    files.check_distinct({"MODEL": model, "--input": source, "--output": output})
+    target = data.target_of(output)
+    files.check_distinct({"MODEL": model, "--input": source.path, "--output": output})
+    data.check_target(target)
     atomic.check_writable(output)
     classifier = TextClassifier.load(model)
-    table = data.read_texts(source, text_column=text_column)
-    labels: list[object] = []
-    probabilities: list[float] = []
-    for start in range(0, len(table), BLOCK_LINES):
-        rows = classifier.predict_proba(table.texts[start : start + BLOCK_LINES])
-        labels += classifier.classes_[rows.argmax(axis=1)].tolist()
-        probabilities += rows.max(axis=1).round(6).tolist()
-    data.write_predictions(output, table, {"label": labels, "probability": probabilities})
+
+    def answer(texts: list[str]) -> tuple[list[object], list[float]]:
+        answers, right = labels.decided(classifier, classifier.predict_proba(texts))
+        joined = [labels.joined(said) if isinstance(said, tuple) else said for said in answers]
+        return joined, [round(sure, 6) for sure in right]
+
+    with data.open_texts(source, text_column=text_column, all_keys=True) as texts:
+        data.write_predictions(target, texts, ("label", "probability"), answer)

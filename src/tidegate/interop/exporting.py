@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tidegate
 from tidegate import atomic
 from tidegate.errors import (
@@ -90,6 +92,10 @@ def export_model(
             "the model has a linear one of n-grams beside the network, which reads texts and not "
             "ids; export one that was trained with ngrams=0"
         )
+    if classifier.model_.config.targets == "many":
+        raise ConversionError(
+            "the model gives a text several labels, which no export can say yet; use it in tidegate"
+        )
     trained = TrainedModel(
         classifier.model_,
         classifier.tokenizer_,
@@ -100,7 +106,7 @@ def export_model(
     words = vocabulary_json(trained)
     if not replace:
         _check_new(paths, words)
-    model = proof.float32_model(classifier.model_)
+    model = _calibrated(proof.float32_model(classifier.model_), classifier.mix_[0])
     model.check_finite()
     made, proven = _MAKERS[target](model, paths)
     contents = [*made, words]
@@ -108,6 +114,16 @@ def export_model(
     for path, content in reversed(list(zip(paths, contents, strict=True))):
         atomic.write(path, [content], replace=replace)
     return Exported(paths, proven.difference, proven.side)
+
+
+def _calibrated(model: TextModel, factor: float) -> TextModel:
+    """The model with the factor of its logits made part of the output layer."""
+    if factor == 1.0:
+        return model
+    parameters = dict(model.parameters)
+    for name in ("output.kernel", "output.bias"):
+        parameters[name] = parameters[name] * np.float32(factor)
+    return TextModel(model.config, parameters)
 
 
 def _check_new(paths: Sequence[Path], words: bytes) -> None:

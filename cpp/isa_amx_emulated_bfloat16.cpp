@@ -1,0 +1,11 @@
+#define TIDEGATE_ISA_PLAIN
+#define TIDEGATE_BFLOAT16
+#define TIDEGATE_BFLOAT16_PAIRS
+#define TIDEGATE_AMX
+#define TIDEGATE_AMX_EMULATED
+#include "isa.h"
+
+namespace tidegate {
+extern const Kernels kernels_amx_emulated_bfloat16;
+constinit const Kernels kernels_amx_emulated_bfloat16 = make_kernels("amx-emulated");
+}  // namespace tidegate

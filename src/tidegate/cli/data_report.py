@@ -1,0 +1,81 @@
+"""What a training says of its data before it begins, in some lines and in the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tidegate.data import Dataset, Survey
+    from tidegate.estimator import TextClassifier
+
+_SHOWN_LABELS = 10
+_BLOCK_TEXTS = 4096
+
+
+def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
+    """The figures of a data set as the classifier will read it."""
+    from tidegate import data
+
+    train = dataset.train
+    training, validation = classifier.split(len(train))
+    held_out = {}
+    if dataset.validation is not None:
+        held_out["validation"] = dataset.validation.texts
+    elif len(validation):
+        held_out["validation"] = [train.texts[row] for row in validation]
+    if dataset.test is not None:
+        held_out["test"] = dataset.test.texts
+    return data.survey(
+        train,
+        _token_counts(classifier.tokenizer, train.texts),
+        classifier.max_length,
+        training=training,
+        held_out=held_out,
+    )
+
+
+def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
+    """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
+    import sys
+
+    import numpy as np
+
+    from tidegate.text import Tokenizer, Vocabulary, check_tokenizer
+
+    tokenizer = Tokenizer(check_tokenizer(rules), Vocabulary(("a",)))
+    blocks = []
+    for start in range(0, len(texts), _BLOCK_TEXTS):
+        encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)
+        blocks.append(encoded.lengths - 1)  # without the mark of the beginning
+    return np.concatenate(blocks)
+
+
+def describe(found: Survey) -> list[str]:
+    """The figures in two lines, and a third one if there is something to look at."""
+    labels = [f"{count:,} {label}" for label, count in found.classes.items()]
+    more = len(labels) - _SHOWN_LABELS
+    if more > 0:
+        labels = [*labels[:_SHOWN_LABELS], f"and {more:,} more"]
+    lengths = found.lengths
+    lines = [
+        f"labels: {', '.join(labels)}",
+        f"tokens: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
+        f"the longest {lengths['longest']:,}; "
+        + (
+            f"{found.cut:,} have more than the {found.max_length:,} that are read"
+            if found.cut
+            else "none is cut"
+        ),
+    ]
+    counts = {
+        "empty": found.empty,
+        "exact copies of others": found.copies,
+        "with more than one label": found.conflicting,
+        **{f"of {name} also in training": count for name, count in found.shared.items()},
+    }
+    notes = [f"{what} {count:,}" for what, count in counts.items() if count]
+    if notes:
+        lines.append(f"texts to look at: {', '.join(notes)}")
+    return lines

@@ -1,0 +1,153 @@
+"""``tidegate explain``."""
+
+from __future__ import annotations
+
+import html
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate import atomic
+from tidegate.cli import options, terminal
+
+if TYPE_CHECKING:
+    from tidegate.explain import Explanation
+
+# A word's share in steps: signs for those who see no colours, colours for those who do.
+_SIGNS = {-3: "---", -2: "--", -1: "-", 0: "", 1: "+", 2: "++", 3: "+++"}
+_COLOURS = {-3: "1;31", -2: "31", -1: "2;31", 1: "2;32", 2: "32", 3: "1;32"}
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 1.1rem/1.9 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+.text {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }}
+.text span {{ border-radius: .25em; padding: .1em .15em; border-bottom: .15em solid transparent; }}
+.for1, .for2, .for3 {{ border-bottom-color: #15803d !important; }}
+.against1, .against2, .against3 {{ border-bottom: .15em dashed #b91c1c !important; }}
+.for1 {{ background: #16a34a22; }}
+.for2 {{ background: #16a34a55; }}
+.for3 {{ background: #16a34a99; }}
+.against1 {{ background: #dc262622; }}
+.against2 {{ background: #dc262655; }}
+.against3 {{ background: #dc262699; }}
+table {{ border-collapse: collapse; }} td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; }}
+td:nth-child(n+2) {{ font-variant-numeric: tabular-nums; text-align: right; }}
+</style>
+<h1>{label}: {probability:.4f}</h1>
+<p>Solid lines and green speak for the label, dashed lines and red against it ({method}).</p>
+<p class="text">{words}</p>
+<table><tr><th>word</th><th>log-odds</th><th>probability after it</th></tr>
+{rows}
+</table>
+"""
+
+
+def explain(
+    model: options.Model,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text to explain.")],
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="LABEL", help="Explain this label, not the likeliest."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="occlusion: what each word's absence changes; integrated or gradient: slopes.",
+        ),
+    ] = "occlusion",
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows it.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show which words speak for a text's label, and which against it.
+
+    \b
+    Example:
+      tidegate explain model.safetensors "a lovely film with a dreadful end"
+      tidegate explain model.safetensors "a lovely film" --html why.html
+    """
+    from tidegate.errors import DataError
+    from tidegate.estimator import TextClassifier
+    from tidegate.explain import explain as explain_text
+
+    if page is not None:
+        atomic.check_writable(page)
+    classifier = TextClassifier.load(model)
+    chosen = None
+    if label is not None:
+        named = {terminal.label_text(known): known for known in classifier.classes_.tolist()}
+        if label not in named:
+            raise DataError(f"--label {label!r} is not one of {', '.join(list(named)[:10])}")
+        chosen = named[label]
+    found = explain_text(classifier, text, label=chosen, method=method)
+    if page is not None:
+        atomic.write(page, [_page(found).encode("utf-8", "backslashreplace")])
+    if as_json:
+        terminal.write(terminal.json_text(found.to_json()) + "\n")
+    else:
+        _show(found, coloured=sys.stdout.isatty())
+
+
+def _steps(found: Explanation) -> list[tuple[str, int | None]]:
+    from tidegate.explain import strength, words_and_gaps
+
+    largest = max(map(abs, found.contributions.tolist()))
+    return [
+        (piece, None if value is None else strength(value, largest))
+        for piece, value in words_and_gaps(found)
+    ]
+
+
+def _show(found: Explanation, *, coloured: bool) -> None:
+    """The text with each word's signs, then the words that say most."""
+    shown = []
+    for piece, step in _steps(found):
+        piece = terminal.printable(piece)
+        if step and coloured:
+            piece = f"\x1b[{_COLOURS[step]}m{piece}\x1b[0m{_SIGNS[step]}"
+        elif step:
+            piece += _SIGNS[step]
+        shown.append(piece)
+    terminal.write("".join(shown) + "\n")
+    label = terminal.printable(terminal.label_text(found.label))
+    terminal.write(f"\n{label}  {found.probability:.4f}\n")
+    order = sorted(range(len(found.tokens)), key=lambda i: -abs(found.contributions[i]))
+    for i in order[:10]:
+        terminal.write(f"{found.contributions[i]:+8.3f}  {terminal.printable(found.tokens[i])}\n")
+    terminal.flush()
+
+
+def _page(found: Explanation) -> str:
+    words = []
+    for piece, step in _steps(found):
+        escaped = html.escape(piece)
+        if step:
+            side = "for" if step > 0 else "against"
+            escaped = f'<span class="{side}{abs(step)}">{escaped}</span>'
+        words.append(escaped)
+    rows = [
+        f"<tr><td>{html.escape(token)}</td><td>{value:+.3f}</td><td>{after:.4f}</td></tr>"
+        for token, value, after in zip(
+            found.tokens, found.contributions.tolist(), found.probabilities.tolist(), strict=True
+        )
+    ]
+    label = html.escape(terminal.label_text(found.label))
+    return _PAGE.format(
+        title=f"tidegate explain: {label}",
+        label=label,
+        probability=found.probability,
+        method=found.method,
+        words="".join(words),
+        rows="\n".join(rows),
+    )

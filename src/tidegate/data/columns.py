@@ -1,0 +1,167 @@
+"""Which column of a table holds the texts, and which the labels."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tidegate.data.formats import DELIMITERS, Source
+from tidegate.data.readers import Table, kind, listed, other_delimiter
+from tidegate.errors import DataError
+
+# column names that say what a column holds, the most telling first
+TEXT_NAMES = (
+    *("text", "texts", "review", "content", "sentence", "comment", "message", "body", "document"),
+    *("tweet", "post", "utterance", "question", "description", "title"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "sentiment", "class", "category", "target", "polarity", "intent"),
+    *("emotion", "topic", "rating", "stars", "score"),
+)
+
+GIVEN, NAMED = "given", "named so"  # how a column was found, if its content was not looked at
+
+_MOST_LABELS = 100  # a column with more values is not guessed to hold labels
+_LONGEST_NAME = (60, 6)  # characters, words; a longer column name is a text
+
+
+def named(table: Table, name: str, purpose: str) -> int:
+    """The number of the column called ``name``. DataError if there is none, or more than one."""
+    if table.columns.count(name) > 1:
+        raise DataError(f"{table.source.name} has more than one column named {name!r}: rename one")
+    if name in table.columns:
+        return table.columns.index(name)
+    near = difflib.get_close_matches(name.lower(), [c.lower() for c in table.columns], n=1)
+    hint = next((c for c in table.columns if near and c.lower() == near[0]), None)
+    other = other_delimiter(table.source, table.columns)
+    raise DataError(
+        f"{table.source.name} has no column {name!r} for the {purpose}: it has "
+        f"{listed(table.columns)}"
+        + (f"; did you mean {hint!r}?" if hint is not None else "")
+        + (f"; {other}" if other else "")
+    )
+
+
+def _well_known(table: Table, names: Iterable[str], taken: int | None) -> int | None:
+    columns = [column.strip().lower() for column in table.columns]
+    for name in names:
+        for place, column in enumerate(columns):
+            if column == name and place != taken:
+                return named(table, table.columns[place], name)
+    return None
+
+
+def find_text(head: Table, name: str | None, taken: int | None = None) -> tuple[int, str]:
+    """The number of the text column, and how it was found.
+
+    A given name counts first, then the first well-known one, then the longest texts on average.
+    head: the first rows. taken: the column that is known to be another. DataError if it can't be
+    found.
+    """
+    if name is not None:
+        return named(head, name, "text"), GIVEN
+    column = _well_known(head, TEXT_NAMES, taken)
+    if column is not None:
+        return column, NAMED
+    if other := other_delimiter(head.source, head.columns):
+        raise DataError(
+            f"{head.source.name}: {other}, or name the column by text_column (--text-column)"
+        )
+    lengths: dict[int, float] = {}
+    for place, title in enumerate(head.columns):
+        cells = head.cells(place)
+        title = title.strip().lower()
+        if place == taken or not title or title in LABEL_NAMES:
+            continue
+        if not all(isinstance(cell, str) for cell in cells):
+            continue
+        # numbers and dates have no letters
+        if 2 * sum(any(map(str.isalpha, cell)) for cell in cells) >= len(cells):
+            lengths[place] = sum(map(len, cells)) / len(cells)
+    if not lengths:
+        raise DataError(
+            f"{head.source.name}: none of its columns ({listed(head.columns)}) looks like texts: "
+            "name the one by text_column (--text-column)"
+        )
+    return max(lengths, key=lengths.__getitem__), "guessed by its long texts"
+
+
+def find_label(table: Table, text: int) -> tuple[int, str]:
+    """The number of the label column, and how it was found.
+
+    It is the first with a well-known name, or else the one with the fewest different values.
+    table: all rows. text: the text column. DataError if it can't be found.
+    """
+    column = _well_known(table, LABEL_NAMES, text)
+    if column is not None:
+        return column, NAMED
+    most = max(2, min(_MOST_LABELS, len(table.rows) // 2))
+    counts: dict[int, int] = {}
+    for place, title in enumerate(table.columns):
+        if place == text or not title.strip():
+            continue
+        values = {label_of(cell) for cell in table.cells(place)}
+        if None not in values and 2 <= len(values) <= most:
+            counts[place] = len(values)
+    if not counts:
+        raise DataError(
+            f"{table.source.name}: none of its columns ({listed(table.columns)}) looks like "
+            "labels: name the one by label_column (--label-column)"
+        )
+    return min(counts, key=counts.__getitem__), "guessed by its few values"
+
+
+def refuse_data_as_header(table: Table, *, header_is_label: bool) -> None:
+    """DataError for a header that reads like a row, and is therefore likely to be one.
+
+    For tables whose columns were guessed by content.
+    """
+    if table.source.format not in DELIMITERS:
+        return
+    characters, words = _LONGEST_NAME
+    if header_is_label or any(
+        len(column) > characters or len(column.split()) > words for column in table.columns
+    ):
+        delimiter = DELIMITERS[table.source.format]
+        raise DataError(
+            f"{table.source.name} seems to have no header: its first row "
+            f"({listed(table.columns)}) reads like data; put a line such as "
+            f"{delimiter.join(('text', 'label'))!r} before it, or name the columns if that row is "
+            "the header"
+        )
+
+
+def label_of(cell: object) -> str | None:
+    """The label that a cell stands for, or None. Blanks around it do not count."""
+    if isinstance(cell, str):
+        return cell.strip() or None
+    if isinstance(cell, (bool, int)) or (isinstance(cell, float) and math.isfinite(cell)):
+        return json.dumps(cell)
+    return None
+
+
+def check_texts(source: Source, name: str, cells: Sequence[Any], lines: Sequence[int]) -> None:
+    """DataError for a cell of the column called ``name`` that is no text."""
+    for row, text in enumerate(cells):
+        if not isinstance(text, str):
+            raise DataError(
+                f"{source.place(lines[row])}: {kind(text)} in column {name!r}, not a text"
+            )
+
+
+def checked_labels(table: Table, column: int) -> list[str]:
+    """The labels of a column. DataError for a cell that is none."""
+    labels: list[str] = []
+    same: dict[str, str] = {}  # each label is kept once, not once a row
+    for row, cell in enumerate(table.cells(column)):
+        label = label_of(cell)
+        if label is None:
+            raise DataError(
+                f"{table.source.place(table.lines[row])}: {kind(cell)} in column "
+                f"{table.columns[column]!r}, not a label; fill it in or delete the row"
+            )
+        labels.append(same.setdefault(label, label))
+    return labels

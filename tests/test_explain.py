@@ -1,0 +1,305 @@
+"""Explanations: words' contributions, where the words stand, the gates, and what is shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate import TextClassifier, cli, ops
+from tidegate.errors import ConfigError, DataError
+from tidegate.explain import METHODS, explain, strength, trace_gates, words_and_gaps
+from tidegate.text import START_MARK
+from tidegate.tokens import BREAK, TOKENIZERS, TokenizerKind, place_tokens, tokens
+
+TEXTS = [
+    "a lovely film", "lovely and warm", "so lovely", "a warm film", "warm",
+    "a dreadful film", "dreadful and cold", "so dreadful", "a cold film", "cold",
+] * 12  # fmt: skip
+LABELS = ["good"] * 5 + ["bad"] * 5
+OPTIONS: dict[str, Any] = {
+    "embedding_size": 8,
+    "hidden_size": 8,
+    "epochs": 30,
+    "learning_rate": 0.02,
+    "validation_fraction": 0.1,
+}
+
+
+def train(**options: Any) -> TextClassifier:
+    return TextClassifier(**{**OPTIONS, **options}).fit(TEXTS, LABELS * 12)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> TextClassifier:
+    return train()
+
+
+@pytest.fixture(scope="module")
+def deep() -> TextClassifier:
+    return train(bidirectional=True, pooling="max+mean", ngrams=2, layers=2)
+
+
+def log_odds(classifier: TextClassifier, text: str, label: str) -> float:
+    share = classifier.predict_proba([text])[0, classifier.classes_.tolist().index(label)]
+    return float(np.log(share / (1 - share)))
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[TextClassifier, TextClassifier]:
+    """With a class for texts without a telling word, so that every other needs one."""
+    texts = [*TEXTS[:10], "a film", "so and", "a", "and a film", "so"] * 12
+    labels = [*LABELS, *["fair"] * 5] * 12
+    shapes: list[dict[str, Any]] = [
+        {},
+        {"bidirectional": True, "pooling": "max+mean", "ngrams": 2, "layers": 2},
+    ]
+    first, second = (TextClassifier(**OPTIONS, **shape).fit(texts, labels) for shape in shapes)
+    return first, second
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("which", [0, 1], ids=["plain", "deep"])
+@pytest.mark.parametrize(("word", "label"), [("LOVELY", "good"), ("Cold", "bad")])
+def test_the_word_that_decides_is_named(
+    which: int, method: str, word: str, label: str, three: tuple[TextClassifier, ...]
+) -> None:
+    found = explain(three[which], f"So a {word} film", method=method)
+    assert found.tokens == ["so", "a", word.lower(), "film"]
+    assert found.label == label
+    assert found.contributions.argmax() == 2
+    against = explain(three[which], found.text, label="fair", method=method)
+    assert against.contributions.argmin() == 2
+    assert against.probability < found.probability
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_two_labels_one_is_the_other_turned_round(deep: TextClassifier, method: str) -> None:
+    found = explain(deep, "so cold a film", method=method)
+    other = "good" if found.label == "bad" else "bad"
+    opposite = explain(deep, found.text, label=other, method=method)
+    np.testing.assert_allclose(opposite.contributions, -found.contributions, rtol=1e-3, atol=1e-3)
+    assert opposite.probability == pytest.approx(1 - found.probability, abs=1e-6)
+
+
+def test_occlusion_is_what_leaving_out_changes(deep: TextClassifier) -> None:
+    words = ["a", "lovely", "film", "and", "cold"]
+    found = explain(deep, " ".join(words))
+    whole = log_odds(deep, " ".join(words), found.label)
+    for i in range(len(words)):
+        without = log_odds(deep, " ".join(words[:i] + words[i + 1 :]), found.label)
+        assert found.contributions[i] == pytest.approx(whole - without, abs=1e-5)
+
+
+@pytest.mark.parametrize("which", ["classifier", "deep"])
+def test_the_probability_grows_word_by_word(which: str, request: pytest.FixtureRequest) -> None:
+    model: TextClassifier = request.getfixturevalue(which)
+    found = explain(model, "a film, so dreadful")
+    column = model.classes_.tolist().index(found.label)
+    prefixes = ["a", "a film", "a film,", "a film, so", "a film, so dreadful"]
+    expected = model.predict_proba(prefixes)[:, column]
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+    assert found.probabilities[-1] == pytest.approx(found.probability)
+
+
+def test_integrated_slopes_add_up(classifier: TextClassifier) -> None:
+    """To the change of the log-odds from a text of unknown words."""
+    text = "a lovely film and warm"
+    found = explain(classifier, text, method="integrated")
+    start = classifier.tokenizer_.encode_all([text], 200)
+    unknown = " ".join(["zyzzyva"] * 5)
+    change = log_odds(classifier, text, found.label) - log_odds(classifier, unknown, found.label)
+    assert len(start.token_ids) == 6
+    assert found.contributions.sum() == pytest.approx(change, rel=0.02, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def several() -> TextClassifier:
+    """Of texts that may have several labels."""
+    labels = [[word for word in ("lovely", "warm", "film") if word in text] for text in TEXTS]
+    return TextClassifier(**OPTIONS).fit(TEXTS, labels)
+
+
+@pytest.mark.parametrize("which", ["two classes", "three classes", "several labels"])
+def test_gradients_are_slopes(
+    which: str,
+    classifier: TextClassifier,
+    three: tuple[TextClassifier, ...],
+    several: TextClassifier,
+) -> None:
+    """Finite differences along each word's own vector, of the log-odds that are said."""
+    models = {"two classes": classifier, "three classes": three[0], "several labels": several}
+    model = models[which]
+    assert model.mix_[0] != 1.0
+    text = "a lovely film"
+    found = explain(model, text, method="gradient")
+    table = model.model_.parameters["embedding.weight"]
+    parameters = {name: value.copy() for name, value in model.model_.parameters.items()}
+    for word, value in zip(found.tokens, found.contributions.tolist(), strict=True):
+        number = model.tokenizer_.vocabulary.id_of(word)
+        odds = []
+        for factor in (1.01, 0.99):
+            parameters["embedding.weight"][...] = table
+            parameters["embedding.weight"][number] *= np.float32(factor)
+            moved = copy.copy(model)
+            moved.model_ = type(model.model_)(model.model_.config, parameters)
+            odds.append(log_odds(moved, text, found.label))
+        assert value == pytest.approx((odds[0] - odds[1]) / 0.02, rel=0.02, abs=2e-3)
+
+
+def test_several_classes(isa: str) -> None:
+    texts = ["red apple", "green apple", "blue sky", "red sky", "green sky", "blue apple"] * 15
+    labels = ["red", "green", "blue", "red", "green", "blue"] * 15
+    model = TextClassifier(**OPTIONS).fit(texts, labels)
+    for method in METHODS:
+        found = explain(model, "a green apple", method=method)
+        assert found.label == "green"
+        assert found.tokens[int(found.contributions.argmax())] == "green"
+        against = explain(model, "a green apple", label="red", method=method)
+        assert against.tokens[int(against.contributions.argmin())] == "green"
+
+
+def test_a_long_text_is_explained_where_it_is_read() -> None:
+    model = train(max_length=5)
+    text = "lovely lovely " + "film " * 10 + "cold"
+    for method in METHODS:
+        found = explain(model, text, method=method)
+        assert found.label == "bad"
+        assert found.contributions[0] == pytest.approx(0.0, abs=1e-9)
+        assert found.contributions.argmax() == len(found.tokens) - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"text": " \n"}, DataError, "the text has no words to explain"),
+        ({"text": "a", "label": "fair"}, DataError, "label 'fair' is not one of the model's: bad"),
+        ({"text": "a", "method": "lime"}, ConfigError, "method='lime' is not one of occlusion"),
+    ],
+)
+def test_what_cannot_be_explained(
+    classifier: TextClassifier, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        explain(classifier, **arguments)
+
+
+# --- where words stand
+
+
+ODD = st.text("aBé .,'’<br/>\n\tİΣσ😀我ไ\u0301\u00ad\ufe0fß-", max_size=40)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(text=ODD | st.text(max_size=30))
+def test_places_are_those_of_the_tokens(kind: TokenizerKind, text: str) -> None:
+    found, places = tokens(kind, text), place_tokens(kind, text)
+    assert len(places) == len(found)
+    at = 0
+    for token, (begin, end) in zip(found, places, strict=True):
+        assert at <= begin < end <= len(text)
+        at = end
+        if token == BREAK and kind == "words":
+            assert text[begin] in "\n\r<"
+        elif text.isascii():
+            assert text[begin:end].lower() == token
+
+
+def test_pieces_are_the_text(classifier: TextClassifier) -> None:
+    text = "  A lovely,\n\nLOVELY film’s end 😀 "
+    found = explain(classifier, text)
+    assert "".join(piece for piece, _ in words_and_gaps(found)) == text
+    assert [piece for piece, value in words_and_gaps(found) if value is not None] == [
+        "A", "lovely", ",", "\n", "LOVELY", "film’s", "end", "😀",
+    ]  # fmt: skip
+    assert [strength(value, 2.0) for value in (2.0, -2.0, 0.2, 0.7, -1.4)] == [3, -3, 0, 1, -2]
+    assert strength(1.0, 0.0) == 0
+
+
+# --- gates
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_gates_make_the_states(cell: str, masked: bool) -> None:
+    model = train(cell=cell, masked=masked, epochs=3, max_length=9)
+    trace = trace_gates(model, "a lovely film and a dreadful end")
+    assert trace.tokens == [START_MARK, *["a", "lovely", "film", "and", "a", "dreadful", "end"]]
+    assert list(trace.gates) == ([] if cell == "rnn" else list(ops.GATES[cell]))
+    assert trace.states.shape == (8, 8)
+    if cell == "gru":
+        update, candidate = trace.gates["update"], trace.gates["candidate"]
+        before = trace.states[:-1]
+        expected = before + update[1:] * (candidate[1:] - before)
+        np.testing.assert_allclose(trace.states[1:], expected, rtol=1e-5, atol=1e-6)
+    logits = trace.states[-1:] @ model.model_.parameters["output.kernel"]
+    logits = logits + model.model_.parameters["output.bias"]
+    expected_logits = model.model_.predict_logits(
+        model.tokenizer_.encode_all(["a lovely film and a dreadful end"], 9)
+    )
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match="no words to trace"):
+        trace_gates(model, "")
+
+
+# --- the command line
+
+
+@pytest.fixture(scope="module")
+def saved(classifier: TextClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    classifier.save(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_the_command_shows_signs(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain", saved, "so lovely") == 0
+    text, _, label, *words = capsys.readouterr().out.splitlines()
+    assert "lovely+++" in text
+    assert label.startswith("good  0.9")
+    assert {line.split()[1] for line in words} == {"so", "lovely"}
+
+
+def test_the_command_writes_json_and_a_page(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "why.html"
+    hostile = "<script>alert(1)</script> & lovely \u202e"
+    assert run("explain", saved, hostile, "--json", "--html", page, "--label", "bad") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["label"] == "bad"
+    assert told["text"] == hostile
+    assert [word["token"] for word in told["words"]] == tokens("words", hostile)
+    assert all(hostile[word["begin"] : word["end"]] for word in told["words"])
+    written = page.read_text(encoding="utf-8")
+    assert "<script" not in written
+    assert "&lt;" in written
+    assert 'class="against3">lovely<' in written
+    assert "default-src 'none'" in written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "fair"], "--label 'fair' is not one of bad, good"),
+        (["--method", "lime"], "--method='lime' is not one of occlusion"),
+        (["--html", "/nowhere/page.html"], "/nowhere"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    saved: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", saved, "a film", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
