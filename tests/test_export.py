@@ -119,6 +119,17 @@ def test_the_vocabulary_lies_beside(tmp_path: Path) -> None:
     assert (told["tokenizer"], told["max_length"], told["padding_is_read"]) == ("words", 6, False)
 
 
+def test_a_tuned_threshold_goes_along(tmp_path: Path) -> None:
+    classifier = random_classifier(replace(SMALL, classes=2))
+    classifier.thresholds_ = np.array([0.25])
+    made = export_model(classifier, tmp_path / "model.py", "torch")
+    imported = import_model(made.paths[1], made.paths[2])
+    imported.save(tmp_path / "back.safetensors")
+    back = TextClassifier.load(tmp_path / "back.safetensors")
+    assert back.thresholds_ is not None
+    assert back.thresholds_.tolist() == [0.25]
+
+
 def test_bfloat16_and_int8_models_are_exported_as_their_float32_weights(tmp_path: Path) -> None:
     classifier = random_classifier(SMALL)
     classifier.save(tmp_path / "int8", quantize="int8")

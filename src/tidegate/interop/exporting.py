@@ -102,6 +102,7 @@ def export_model(
         classifier.classes_,
         classifier.training_,
         classifier.history_,
+        thresholds=classifier.thresholds_,
     )
     words = vocabulary_json(trained)
     if not replace:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidegate import model_file
 from tidegate.errors import ConfigError, ConversionError, DataError, ShapeError
@@ -222,6 +223,7 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
         labels,
         _training(config, tokenizer),
         [],
+        thresholds=_thresholds(foreign, words, options),
         conversion={"from": foreign.source, "largest_difference": difference},
     )
     return Imported(trained, foreign.source, difference)
@@ -242,6 +244,15 @@ def _labels(foreign: Foreign, words: Words, options: ImportOptions) -> tuple[Arr
     if (labels[1:] == labels[:-1]).any():
         raise ConfigError(f"labels={','.join(map(str, listed))[:100]!r} has one label twice")
     return labels, order.tolist()
+
+
+def _thresholds(
+    foreign: Foreign, words: Words, options: ImportOptions
+) -> npt.NDArray[np.float64] | None:
+    """Those of an export, if the labels are its own: they are for the second of them."""
+    if words.thresholds is None or options.labels is not None or foreign.classes != 2:
+        return None
+    return np.array(words.thresholds, np.float64)
 
 
 def _max_length(foreign: Foreign, words: Words, options: ImportOptions) -> int:

@@ -36,7 +36,8 @@ _MOST_WORDS = 20_000_000
 class Words:
     """Words and their ids in another framework. An id is None where there is no such token.
 
-    tokenizer, labels, max_length, keep, masked: None where the file doesn't tell.
+    tokenizer, labels, max_length, keep, masked: None where the file doesn't tell. thresholds: from
+    which probability on the second label is predicted, one number or None.
     """
 
     ids: Mapping[str, int]
@@ -48,6 +49,7 @@ class Words:
     max_length: int | None = None
     keep: str | None = None
     masked: bool | None = None
+    thresholds: Sequence[float] | None = None
 
 
 def read_words(path: Path) -> Words:
@@ -138,7 +140,19 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
     except KeyError as error:
         raise DataError(f"{str(path)!r} tells no {error}; export the model again") from error
     padding, unknown, start = numbers
-    return Words(ids, padding, unknown, start, tokenizer, labels, most, keep, not read)
+    tuned = _thresholds(path, value.get("thresholds"))
+    return Words(ids, padding, unknown, start, tokenizer, labels, most, keep, not read, tuned)
+
+
+def _thresholds(path: Path, stored: Any) -> Sequence[float] | None:
+    """One number from 0 to 1 in a list, or None; else DataError."""
+    if stored is None:
+        return None
+    sound = isinstance(stored, list) and [type(number) for number in stored] == [float]
+    if not sound or not 0.0 <= stored[0] <= 1.0:
+        raise DataError(f"{str(path)!r} has thresholds that are none; export the model again")
+    found: list[float] = stored
+    return found
 
 
 def shifted(words: Words, first_id: int) -> Words:
@@ -164,6 +178,7 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
         "start": START_ID if tokenizer.start else None,
         "unknown": UNKNOWN_ID if tokenizer.unknown else None,
         "labels": trained.classes.tolist(),
+        "thresholds": None if trained.thresholds is None else trained.thresholds.tolist(),
         "words": {
             word: FIRST_WORD_ID + place for place, word in enumerate(tokenizer.vocabulary.words)
         },
