@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import ConversionError, ModelFileError
@@ -84,6 +84,7 @@ def test_a_file_that_is_cut_off(name: str, words: Path, tmp_path: Path) -> None:
 @given(
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8)
 )
+@example(changes=[(0.00390625, 128)])  # a name of ONNX's that is no text
 def test_bytes_that_changed(
     name: str, changes: list[tuple[float, int]], words: Path, tmp_path: Path
 ) -> None:

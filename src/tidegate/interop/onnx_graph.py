@@ -84,7 +84,9 @@ def read(path: Path) -> Graph:
             for value in graph.input
             if value.name not in constants
         }
-    producer = " ".join(part for part in (model.producer_name, model.producer_version) if part)
+    # protobuf gives bytes where a damaged name is no text.
+    parts = (part for part in (model.producer_name, model.producer_version) if type(part) is str)
+    producer = " ".join(filter(None, parts))
     outputs = tuple(value.name for value in graph.output)
     return Graph(inputs, outputs, nodes, constants, producer[:60] or "?")
 
