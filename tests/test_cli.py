@@ -1164,3 +1164,8 @@ def test_lines_that_can_not_be_read() -> None:
         list(lines.text_blocks(Pieces([b"one\nt\0w\0o\0\n"]), "the pipe"))
     with pytest.raises(DataError, match=r"^the pipe is empty"):
         list(lines.text_blocks(Pieces([]), "the pipe"))
+
+
+def test_a_file_where_a_text_is_expected_is_told(folder: Path) -> None:
+    done = tidegate("predict", "model.safetensors", "reviews.csv", folder=folder)
+    assert_refused(done.returncode, done.stderr, "'reviews.csv' is a file", "--input reviews.csv")

@@ -192,3 +192,11 @@ def test_what_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_mark_that_stands_nowhere_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "bars.csv", *TRAINING, "--label-separator", ";", "-o", "bars") == 2
+    error = capsys.readouterr().err
+    assert "--label-separator ';' stands in none of the labels, such as" in error
+    assert error.count("\n") == 1
+    assert not Path("bars").exists()

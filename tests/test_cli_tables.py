@@ -353,7 +353,7 @@ def test_keys_that_come_late(folder: Path) -> None:
         (["train", "a.csv", "--test", "lines.txt"], ["lines.txt has no labels"]),
         (["train", "imdb", "--test", "a.csv"], ["--test='a.csv'", "test set of its own"]),
         (["train", "a.csv", "--encoding", "base64"], ["--encoding='base64'"]),
-        (["train", "empty_labels.csv"], ["line 3: an empty text in column 'label'", "fill it in"]),
+        (["train", "empty_labels.csv"], ["line 3: an empty cell in column 'label'", "fill it in"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )

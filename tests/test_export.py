@@ -162,6 +162,29 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_is_exported_alone_if_that_is_asked_for(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    texts, labels = ["good film", "bad film"] * 8, ["a", "b"] * 8
+    both = TextClassifier(epochs=1, embedding_size=2, hidden_size=2, ngrams=1).fit(texts, labels)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ConversionError, match="--without-ngrams"):
+        export_model(both, path, "onnx")
+    export_model(both, path, "onnx", without_ngrams=True)
+    ids = both.tokenizer_.encode("good film").reshape(1, -1)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    kind = np.int64 if session.get_inputs()[0].type == "tensor(int64)" else np.int32
+    found = dict(
+        zip(
+            (output.name for output in session.get_outputs()),
+            session.run(None, {name: ids.astype(kind)}),
+            strict=True,
+        )
+    )
+    logits = both.model_.predict_logits(both.tokenizer_.encode_all(["good film"], 200))
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
+
+
 def test_files_that_are_there_are_kept(tmp_path: Path) -> None:
     classifier = random_classifier(SMALL)
     export_model(classifier, tmp_path / "model.py", "torch", replace=False)

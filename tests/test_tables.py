@@ -167,7 +167,7 @@ LONG = "a review that goes on, and on, and on, for more than six words"
         ("a.csv", b"text,label\na\0,x\n", "line 2: a NUL byte"),
         ("a.csv", "text,label\na,x\nb\n", "line 3: 1 cells, but the header has 2"),
         ("a.csv", 'text,label\n"a\nb",x\n\nb,c,y\n', "line 5: 3 cells, but the header has 2"),
-        ("a.csv", "text,label\na,x\nb, \n", "line 3: an empty text in column 'label', not a label"),
+        ("a.csv", "text,label\na,x\nb, \n", "line 3: an empty cell in column 'label', not a label"),
         ("a.csv", 'text,label\na,x\n"b,y\nc,x\n', "line 3: unexpected end of data; put quotes"),
         ("a.csv", "text,label\na,x\nb,x\n", r"one label only \('x', 2 rows\)"),
         ("a.csv", "text,text,label\na,b,x\n", "more than one column named 'text'"),

@@ -23,6 +23,15 @@ def export(
             "with that ending.",
         ),
     ] = None,
+    without_ngrams: Annotated[
+        bool,
+        typer.Option(
+            "--without-ngrams",
+            help="Of a model with n-grams beside the network, export the network alone, which "
+            "judges worse by itself.",
+            show_default=False,
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Replace files that are there already.", show_default=False),
@@ -37,6 +46,7 @@ def export(
     \b
     Example:
       tidegate export model.safetensors --to onnx
+      tidegate export model.safetensors --to keras --without-ngrams
       tidegate export model.safetensors --to torch -o sentiment.py
     """
     # Imported late: help and errors in the options must not wait for NumPy.
@@ -53,7 +63,8 @@ def export(
     mend = "choose another --output, or replace it with --force"
     for path in paths[:-1]:  # several exports may share a vocabulary
         files.check_new(path, force=force, mend=mend)
-    exported = export_model(TextClassifier.load(model), output, to, replace=force)
+    classifier = TextClassifier.load(model)
+    exported = export_model(classifier, output, to, replace=force, without_ngrams=without_ngrams)
     if not quiet:
         terminal.say(
             f"proven against {exported.side}: the logits of random texts differ by at most "

@@ -30,6 +30,16 @@ def check_separator(separator: str | None, source: str) -> None:
         raise ConfigError("imdb has one label a text: leave out --label-separator")
 
 
+def check_separated(cells: Sequence[str], separator: str | None) -> None:
+    """ConfigError if no cell of a training has the separator: another one may stand there."""
+    if separator is None or any(separator in cell for cell in cells):
+        return
+    raise ConfigError(
+        f"--label-separator {separator!r} stands in none of the labels, such as {cells[0]!r}; give "
+        "the mark that stands between several, or leave it out"
+    )
+
+
 def split_labels(cells: Sequence[str], separator: str | None) -> Sequence[Any]:
     """Each cell's labels, without blanks around them, each once; the cells if no separator."""
     if separator is None:

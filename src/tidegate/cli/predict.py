@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,8 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
 
     encoded = classifier.tokenizer_.encode_all(texts, classifier.model_.config.max_length)
     for i, text in enumerate(texts):
+        if " " not in text and os.path.isfile(text):
+            raise DataError(f"text {i + 1} {text!r} is a file; for its texts use --input {text}")
         shown = repr(text if len(text) <= 60 else text[:57] + "...")
         if not _is_unicode(text):
             raise DataError(f"text {i + 1} {shown} is not UTF-8; convert it first")

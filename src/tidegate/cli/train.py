@@ -16,7 +16,7 @@ import typer
 
 from tidegate import atomic
 from tidegate.cli import continuing, data_report, files, options, terminal
-from tidegate.cli.labels import check_separator, split_labels
+from tidegate.cli.labels import check_separated, check_separator, split_labels
 from tidegate.cli.progress import follow
 from tidegate.errors import (
     OutputError,
@@ -296,6 +296,7 @@ def train(
             progress=terminal.progress_wanted(quiet),
             min_classes=2 if begun is None else 1,
         )
+        check_separated(dataset.train.labels, label_separator)
         found = None if quiet and report is None else data_report.examine(classifier, dataset)
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"

@@ -290,7 +290,7 @@ def kind(value: object) -> str:
     if value is ABSENT:
         return "nothing"
     if isinstance(value, str):
-        return "a text" if value.strip() else "an empty text"
+        return "a text" if value.strip() else "an empty cell"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, (int, float)):

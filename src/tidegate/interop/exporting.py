@@ -75,8 +75,12 @@ def export_model(
     target: str,
     *,
     replace: bool = True,
+    without_ngrams: bool = False,
 ) -> Exported:
     """Write a classifier for "keras", "torch" or "onnx", with its vocabulary beside it.
+
+    without_ngrams: whether of a model with a linear one beside it the network is written alone,
+    which then judges by itself, and worse.
 
     ConversionError for what the target can't express, and if the two sides' numbers differ.
     Without ``replace``, OutputExistsError for a file that is there. Every file is whole or not
@@ -87,10 +91,11 @@ def export_model(
         atomic.check_writable(path)
     if not classifier.__sklearn_is_fitted__():
         raise NotFittedError("this TextClassifier is not trained yet; call fit or load first")
-    if classifier.ngrams_ is not None:
+    if classifier.ngrams_ is not None and not without_ngrams:
         raise ConversionError(
             "the model has a linear one of n-grams beside the network, which reads texts and not "
-            "ids; export one that was trained with ngrams=0"
+            "ids; export the network alone by --without-ngrams (without_ngrams=True), or one that "
+            "was trained with --ngrams 0 (ngrams=0)"
         )
     if classifier.model_.config.targets == "many":
         raise ConversionError(
@@ -107,7 +112,9 @@ def export_model(
     words = vocabulary_json(trained)
     if not replace:
         _check_new(paths, words)
-    model = _calibrated(proof.float32_model(classifier.model_), classifier.mix_[0])
+    # The factor of a sum says nothing of the network alone.
+    factor = classifier.mix_[0] if classifier.ngrams_ is None else 1.0
+    model = _calibrated(proof.float32_model(classifier.model_), factor)
     model.check_finite()
     made, proven = _MAKERS[target](model, paths)
     contents = [*made, words]
