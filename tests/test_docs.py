@@ -35,7 +35,7 @@ def test_python_snippet_runs_and_learns(
     exec(compile(snippet, "README.md", "exec"), names)  # noqa: S102 (our own file)
     printed = capsys.readouterr().out
     assert printed.startswith("['good']"), printed
-    assert (tmp_path / "model.safetensors").stat().st_size > 100_000
+    assert (tmp_path / "small.safetensors").stat().st_size > 100_000
     again, classifier = names["again"], names["classifier"]
     probe = ["a lovely film", "a dreadful mess"]
     assert (again.predict_proba(probe) == classifier.predict_proba(probe)).all()  # type: ignore[attr-defined]
