@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from tidegate import TextClassifier, cli, ops
 from tidegate.errors import ConfigError, DataError
 from tidegate.explain import METHODS, explain, strength, trace_gates, words_and_gaps
-from tidegate.text import START_MARK
+from tidegate.model import TextModel
+from tidegate.text import START_MARK, Tokenizer
 from tidegate.tokens import BREAK, TOKENIZERS, TokenizerKind, place_tokens, tokens
 
 TEXTS = [
@@ -173,6 +176,43 @@ def test_a_long_text_is_explained_where_it_is_read() -> None:
         assert found.label == "bad"
         assert found.contributions[0] == pytest.approx(0.0, abs=1e-9)
         assert found.contributions.argmax() == len(found.tokens) - 1
+
+
+@pytest.mark.parametrize("keep", ["end", "start", "both"])
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize("unknown", [True, False])
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_each_word_gets_its_own_slope(
+    classifier: TextClassifier, method: str, unknown: bool, start: bool, keep: str
+) -> None:
+    """Only what is read can matter: what is left out of the text changes nothing there."""
+    other = copy.copy(classifier)
+    vocabulary = classifier.tokenizer_.vocabulary
+    other.tokenizer_ = Tokenizer("words", vocabulary, keep, start=start, unknown=unknown)
+    config = replace(classifier.model_.config, max_length=4)
+    other.model_ = TextModel(config, dict(classifier.model_.parameters))
+    for words in ("cold zzz lovely", "lovely cold zzz warm dreadful so film a"):
+        found = explain(other, words, method=method)
+        shown = other.tokenizer_.token_strings(words, 4)
+        for token, value in zip(found.tokens, found.contributions.tolist(), strict=True):
+            assert (value != 0.0) == (token in shown) or abs(value) < 1e-12, (token, shown)
+        read = [token for token in shown if token != START_MARK]
+        expected = explain(other, " ".join(read), method=method)
+        if len(shown) == len(read) + (start and len(words.split()) < 4):
+            kept = dict(zip(found.tokens, found.contributions.tolist(), strict=True))
+            for token, value in zip(expected.tokens, expected.contributions, strict=True):
+                if not start:
+                    assert kept[token] == pytest.approx(value, abs=1e-5)
+
+
+def test_a_text_of_many_words_takes_little_memory(deep: TextClassifier) -> None:
+    text = "lovely film " * 1_500
+    tracemalloc.start()
+    found = explain(deep, text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.tokens) == 3_000
+    assert peak < 60e6  # all variants together are 54 MB of characters, and as much in a list
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,12 @@ def test_few_texts_need_few_buckets() -> None:
     assert bits_for(["a b c"], "words", 2) == 10
     texts = [f"word{i} other{i}" for i in range(3000)]  # 9,000 n-grams
     assert bits_for(texts, "words", 2) == 16
-    assert bits_for([" ".join(map(str, range(400_000)))], "words", 2) == MAX_BITS
+    many = [" ".join(map(str, range(400_000)))]
+    assert bits_for(many, "words", 2) == MAX_BITS
+    # Weights of all classes together take no more than a limit.
+    assert bits_for(many, "words", 2, 20) == MAX_BITS
+    assert bits_for(many, "words", 2, 5_000) == 13
+    assert bits_for(["a"], "words", 2, 100_000) == 9
 
 
 TEXTS = ["a b c", "a c", "b b d", "d e", "c d e f", "a", "f f b"]

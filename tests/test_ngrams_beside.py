@@ -80,6 +80,7 @@ def test_a_classifier_without_validation_mixes_evenly() -> None:
         ({"ngrams": 6}, "ngrams=6 is not between 0 and 5"),
         ({"ngrams": 1.5}, "ngrams=1.5 is not a whole number"),
         ({"ngram_cost": 0}, "ngram_cost=0 must be positive"),
+        ({"ngram_cost": 1e38}, r"ngram_cost=1e\+38 is not between 1e-6 and 1e\+6"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -157,6 +158,7 @@ def test_the_command_line_says_what_both_models_do_together(
     [
         ("layers", "'layers' is not NAME=VALUE, such as layers=2"),
         ("2=3", "'2=3' is not NAME=VALUE"),
+        ("self=3", "parameter='self' is not one of"),
         ("layer=2", "parameter='layer' is not one of"),
         ("layers=[1]", "layers=[1] is not a whole number"),
         ("pooling=most", "pooling='most' is not one of last, max, mean, attention"),

@@ -154,6 +154,11 @@ class Start:
 def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
     """ConfigError unless ``classifier`` can go on from ``trained``: with the same shape."""
     model, tokenizer = trained.model_, trained.tokenizer_
+    if model.config.targets == "many":
+        raise ConfigError(
+            "the trained model gives a text several labels, and such models can't go on learning "
+            "yet; train anew on all texts"
+        )
     wanted = classifier._model_config(classes=model.config.classes)
     wanted = replace(wanted, vocabulary_size=model.config.vocabulary_size)
     shape: dict[str, tuple[Any, Any]] = {

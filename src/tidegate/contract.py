@@ -28,7 +28,7 @@ class Parameters:
         """The constructor's arguments and their values."""
         return {name: getattr(self, name) for name in self._parameters()}
 
-    def set_params(self: _Self, **params: Any) -> _Self:
+    def set_params(self: _Self, /, **params: Any) -> _Self:
         """Set constructor arguments by name. ConfigError for an unknown one."""
         names = self._parameter_names()
         for name, value in params.items():

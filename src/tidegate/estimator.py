@@ -352,7 +352,8 @@ class TextClassifier(ClassifierContract):
         check_tokenizer(self.tokenizer)
         check_keep(self.keep)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
-        check_positive("ngram_cost", self.ngram_cost)
+        if not 1e-6 <= check_positive("ngram_cost", self.ngram_cost) <= 1e6:
+            raise ConfigError(f"ngram_cost={self.ngram_cost!r} is not between 1e-6 and 1e+6")
         if not isinstance(self.calibrate, bool):
             raise ConfigError(f"calibrate={self.calibrate!r} is neither True nor False")
         if not isinstance(self.precision, str):

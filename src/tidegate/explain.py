@@ -11,8 +11,9 @@ network, and words that only matter together with their neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from tidegate import ops
 from tidegate.errors import DataError, unknown_choice
 from tidegate.layers import Chain, Gradients, Inputs
-from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID
+from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID, Tokenizer, kept_head
 from tidegate.tokens import place_tokens, tokens
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Float64 = npt.NDArray[np.float64]
 
 METHODS = ("occlusion", "integrated", "gradient")
 _PATH_STEPS = 32
+_BLOCK_TEXTS = 64
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,19 @@ def _log_odds(shares: Float64) -> Float64:
 
 def _left_out(classifier: TextClassifier, words: list[str], number: int, whole: float) -> Float64:
     """By how much the log-odds fall without each word."""
-    fall: Float64 = whole - _log_odds(classifier.predict_proba(_without_each(words)))[:, number]
+    shares = _in_blocks(classifier.predict_proba, _without_each(words))
+    fall: Float64 = whole - _log_odds(shares)[:, number]
     return fall
+
+
+def _in_blocks(
+    score: Callable[[list[str]], npt.NDArray[Any]], texts: Iterator[str]
+) -> npt.NDArray[Any]:
+    """Scores of many texts of nearly the same words, of which few are held at a time."""
+    parts = []
+    while block := list(islice(texts, _BLOCK_TEXTS)):
+        parts.append(score(block))
+    return np.concatenate(parts)
 
 
 def _grown(classifier: TextClassifier, words: list[str], number: int) -> Float64:
@@ -148,8 +161,8 @@ def _grown(classifier: TextClassifier, words: list[str], number: int) -> Float64
     # Where the end is kept, no more of what was before can be read.
     reach = most if classifier.tokenizer_.keep == "end" and classifier.ngrams_ is None else None
     starts = (max(0, i + 1 - reach) if reach is not None else 0 for i in range(len(words)))
-    prefixes = [" ".join(words[start : i + 1]) for i, start in enumerate(starts)]
-    grown: Float64 = classifier.predict_proba(prefixes)[:, number]
+    prefixes = (" ".join(words[start : i + 1]) for i, start in enumerate(starts))
+    grown: Float64 = _in_blocks(classifier.predict_proba, prefixes)[:, number]
     return grown
 
 
@@ -177,27 +190,32 @@ def _sloped(
             axis=0,
         )
     found = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * mix[0]
-    contributions = np.zeros(len(words) + 1)  # START_ID stands in front of them
-    kept = _kept_places(len(words) + 1, model.config.max_length, classifier.tokenizer_.keep)
-    contributions[kept] = found[-len(kept) :]
+    contributions = np.zeros(len(words))
+    places = _read_places(classifier.tokenizer_, words, model.config.max_length)
+    for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
+        if place >= 0:
+            contributions[place] = value
     if classifier.ngrams_ is not None:  # what a word is worth there, leaving it out says exactly
-        scores = classifier.ngrams_.scores([" ".join(words), *_without_each(words)])
-        falls = scores[0].astype(np.float64) - scores[1:]
+        whole = classifier.ngrams_.scores([" ".join(words)])[0].astype(np.float64)
+        falls = whole - _in_blocks(classifier.ngrams_.scores, _without_each(words))
         column = falls[:, number] if falls.shape[1] > 1 else falls[:, 0] * (2 * number - 1)
-        contributions[1:] += mix[1] * column
-    return contributions[1:]
+        contributions += mix[1] * column
+    return contributions
 
 
-def _without_each(words: list[str]) -> list[str]:
-    return [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
+def _without_each(words: list[str]) -> Iterator[str]:
+    return (" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))
 
 
-def _kept_places(count: int, most: int, keep: str) -> npt.NDArray[np.int64]:
-    places = np.arange(count)
-    if count <= most:
+def _read_places(tokenizer: Tokenizer, words: list[str], most: int) -> list[int]:
+    """Which word stands at each position that is read; -1 is the mark of the beginning."""
+    places = [-1] if tokenizer.start else []
+    id_of = tokenizer.vocabulary.id_of
+    places += [i for i, w in enumerate(words) if tokenizer.unknown or id_of(w) != UNKNOWN_ID]
+    if len(places) <= most:
         return places
-    head = {"end": 0, "start": most, "both": most // 4}[keep]
-    return np.concatenate([places[:head], places[count - (most - head) :]])
+    head = kept_head(tokenizer.keep, most)
+    return places[:head] + places[len(places) - (most - head) :]
 
 
 def _slope(model: TextModel, batch: Any, vectors: Float32, number: int, factor: float) -> Float64:

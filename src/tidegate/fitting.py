@@ -114,7 +114,7 @@ def fit_events(
             "to validate on; set validation_fraction to 0.1, say"
         )
     linear = start.ngrams(classes) if start is not None and options.ngrams else None
-    bits = bits_for(listed, tokenizer.kind, options.ngrams) if options.ngrams else 0
+    bits = bits_for(listed, tokenizer.kind, options.ngrams, len(classes)) if options.ngrams else 0
     if linear is not None:
         bits = linear.bits
     hashed, held_hashed = (

@@ -113,7 +113,7 @@ def check_class_weight(given: object) -> None:
         )
     for label, weight in given.items():
         number = isinstance(weight, (int, float, np.integer, np.floating))
-        if not number or isinstance(weight, bool) or not 0.0 <= weight < math.inf:
+        if not number or isinstance(weight, bool) or not 0.0 <= weight <= _LARGEST_WEIGHT:
             raise ConfigError(f"class_weight of {label!r} is {weight!r}, not a number from 0 on")
 
 

@@ -24,6 +24,7 @@ from tidegate.records import EpochResult
 from tidegate.text import Tokenizer, Vocabulary
 
 QUANTIZATIONS = ("int8",)
+_LARGEST_FACTOR = 1e6  # of logits; what training finds is near 1
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,12 @@ def from_tensors(
         raise ModelFileError(
             f"{path} is not a usable model ({error}); train or download it again"
         ) from error
-    return TrainedModel(model, tokenizer, classes, training, history, ngrams, mix, thresholds)
+    beside = ngrams, mix, thresholds, header.get("conversion")
+    return TrainedModel(model, tokenizer, classes, training, history, *beside)
 
 
 def _read_factor(stored: object) -> float:
-    if not isinstance(stored, float) or not 0.0 < stored < math.inf:
+    if not isinstance(stored, float) or not 0.0 < stored < _LARGEST_FACTOR:
         raise DataError(f"calibration is {reprlib.repr(stored)}, not a positive number")
     return stored
 
@@ -215,7 +217,7 @@ def _read_ngrams(
     mix = stored["mix"]
     if not isinstance(mix, list) or [type(factor) for factor in mix] != [float, float]:
         raise DataError(f"mix is {reprlib.repr(mix)}, not two numbers")
-    if not all(0.0 <= factor < math.inf for factor in mix):
+    if not all(0.0 <= factor < _LARGEST_FACTOR for factor in mix):
         raise DataError(f"mix is {mix}")
     model = NgramModel(tokenizer.kind, stored["longest"], weight.astype(np.float32), bias)
     return model, (mix[0], mix[1])

@@ -27,6 +27,7 @@ Int32 = npt.NDArray[np.int32]
 LONGEST = 5
 MAX_BITS = 20
 _LEAST_BITS = 10
+_MOST_WEIGHTS = 1 << 26
 _ROUNDS = 100
 _TOLERANCE = 1e-3
 _BLOCK_TEXTS = 1024
@@ -77,11 +78,15 @@ def _hashed_blocks(
         yield BucketRows(*_kernels.hash_ngrams(rules, block, longest, bits))
 
 
-def bits_for(texts: Sequence[str], kind: TokenizerKind, longest: int) -> int:
-    """Enough bits that few different n-grams of these texts share a bucket, within limits."""
+def bits_for(texts: Sequence[str], kind: TokenizerKind, longest: int, classes: int = 2) -> int:
+    """Enough bits that few different n-grams of these texts share a bucket, within limits.
+
+    classes: with many of them there are fewer buckets, so that weights take 256 MB at most.
+    """
     found = np.unique(hash_texts(texts, kind, longest, MAX_BITS).buckets)
     wanted = int(np.ceil(np.log2(max(1, 4 * len(found)))))
-    return min(max(wanted, _LEAST_BITS), MAX_BITS)
+    most = min(MAX_BITS, (_MOST_WEIGHTS // classes).bit_length() - 1)
+    return max(min(max(wanted, _LEAST_BITS), most), 1)
 
 
 @dataclass(frozen=True)

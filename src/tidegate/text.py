@@ -224,7 +224,7 @@ class Tokenizer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """What is kept of rows of ids, and how many of each."""
         kept = np.minimum(lengths, max_length)
-        head = _head(self.keep, max_length)
+        head = kept_head(self.keep, max_length)
         ends = np.repeat(np.cumsum(lengths), lengths)
         places = np.arange(len(ids)) - ends  # from the end, negative
         from_start = places + np.repeat(lengths, lengths) < head
@@ -245,7 +245,7 @@ class Tokenizer:
             found.insert(0, START_MARK)
         if len(found) <= max_length:
             return found
-        head = _head(self.keep, max_length)
+        head = kept_head(self.keep, max_length)
         return found[:head] + found[len(found) - (max_length - head) :]
 
 
@@ -263,7 +263,7 @@ def check_keep(given: object) -> None:
         raise unknown_choice("keep", given, KEEPS)
 
 
-def _head(keep: str, max_length: int) -> int:
+def kept_head(keep: str, max_length: int) -> int:
     """How many tokens of a long text's start are kept."""
     return {"end": 0, "start": max_length, "both": max_length // 4}[keep]
 

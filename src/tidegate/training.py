@@ -257,10 +257,12 @@ class _Run:
         At first the average is of few steps, so that it forgets the initial weights.
         """
         average, done = self.kept.get("average"), self.optimizer.step_count
-        if average is None or done % _AVERAGED_STEPS:
+        in_epoch = self.progress.step + 1
+        if average is None or (done % _AVERAGED_STEPS and in_epoch < self.steps):
             return
         self.optimizer.finish()  # rows that lag behind would be averaged late
-        decay = min(self.config.average, (1 + done) / (10 + done)) ** _AVERAGED_STEPS
+        steps = min(done % _AVERAGED_STEPS or _AVERAGED_STEPS, in_epoch)  # since the last time
+        decay = min(self.config.average, (1 + done) / (10 + done)) ** steps
         for name, value in self.model.parameters.items():
             average[name] += np.float32(1.0 - decay) * (value - average[name])
 
