@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import ConversionError, ModelFileError
-from tidegate.interop import onnx_graph, torch_file
+from tidegate.interop import onnx_graph, onnx_statement, torch_file
 from tidegate.interop.importing import ImportOptions, import_model
 
 DATA = Path(__file__).parent / "data"
@@ -489,6 +489,78 @@ def test_onnx_graphs_that_make_large_tensors(words: Path, tmp_path: Path) -> Non
     for op, inputs in (("ConstantOfShape", ["huge"]), ("Expand", ["zero", "huge"])):
         path = changed_onnx(tmp_path, lambda graph, op=op, inputs=inputs: add(graph, op, inputs))  # type: ignore[misc]
         assert "too large" in refused(path, words, ConversionError)
+
+
+def nodes_of(*shapes: tuple[int, ...]) -> dict[str, Any]:
+    """Tensors named 0, 1, 2, ... that take no memory."""
+    return {str(i): np.broadcast_to(np.float64(1.0), shape) for i, shape in enumerate(shapes)}
+
+
+LONG = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes"),
+    [
+        ("MatMul", [(LONG, 1, 1), (1, 1, LONG)], {}),
+        ("MatMul", [(1, LONG, 1, 2), (LONG, 1, 2, 1)], {}),
+        ("Gemm", [(LONG, 1), (1, LONG)], {}),
+        ("Gemm", [(1, LONG), (LONG, 1)], {"transA": 1, "transB": 1}),
+        ("Gemm", [(1, 1), (1, LONG), (LONG, 1)], {}),
+        ("LayerNormalization", [(LONG, 1), (1, LONG)], {}),
+        ("LayerNormalization", [(LONG, 1), (1,), (LONG,)], {}),
+        ("ReduceSum", [(1 << 40, 0)], {"axes": [1]}),
+        ("GRU", [(1 << 12, 1 << 12, 0), (1, 3 << 12, 0), (1, 3 << 12, 1 << 12)], {}),
+    ],
+)
+def test_onnx_operators_that_make_large_tensors(
+    op: str, shapes: list[tuple[int, ...]], attributes: dict[str, Any]
+) -> None:
+    values = nodes_of(*shapes)
+    node = onnx_graph.Node(op, tuple(values), ("out",), attributes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConversionError, match="makes a tensor that is too large"):
+            onnx_statement.compute(node, values)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_onnx_expands_what_it_is_given() -> None:
+    """The wanted shape is broadcast with the data's own."""
+    values = nodes_of((LONG, 1)) | {"wanted": np.array([LONG], np.int64)}
+    node = onnx_graph.Node("Expand", ("0", "wanted"), ("out",), {})
+    with pytest.raises(ConversionError, match="makes a tensor that is too large"):
+        onnx_statement.compute(node, values)
+
+
+def test_onnx_splits_into_its_outputs() -> None:
+    values = {"0": np.arange(6.0), "sizes": np.zeros(1000, np.int64)}
+
+    def split(*names: str, outputs: int = 3, **attributes: Any) -> dict[str, Any]:
+        made = dict(values)
+        out = tuple(f"out{i}" for i in range(outputs))
+        onnx_statement.compute(onnx_graph.Node("Split", names, out, attributes), made)
+        return made
+
+    np.testing.assert_array_equal(split("0", num_outputs=3)["out2"], [4, 5])
+    for count in (2, 4, 1 << 40):
+        with pytest.raises(ConversionError, match="parts and has 3 outputs"):
+            split("0", num_outputs=count)
+    with pytest.raises(ConversionError, match="makes 1000 parts"):
+        split("0", "sizes")
+    with pytest.raises(ConversionError, match="can't be computed"):
+        split("0", outputs=4, num_outputs=4)
+
+
+def test_onnx_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(given: Any, attributes: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setitem(onnx_statement._OPERATORS, "Neg", fail)  # type: ignore[arg-type]
+    with pytest.raises(ConversionError, match="does not fit into memory"):
+        onnx_statement.compute(onnx_graph.Node("Neg", ("0",), ("out",), {}), nodes_of((2,)))
 
 
 def test_onnx_operators_of_others(words: Path, tmp_path: Path) -> None:

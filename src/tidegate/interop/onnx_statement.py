@@ -81,9 +81,13 @@ def compute(node: Node, values: dict[str, Array]) -> None:
         arguments = [values[name] if name else None for name in node.inputs]
         _check_size(node, arguments)
         with np.errstate(all="ignore"):
-            outputs = operator(arguments, node.attributes)
+            outputs = [_wide(np.asarray(a)) for a in operator(arguments, node.attributes)]
     except ConversionError:
         raise
+    except MemoryError as error:
+        raise ConversionError(
+            f"the graph's {node.op} makes a tensor that does not fit into memory"
+        ) from error
     except (
         *(KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError),
         ZeroDivisionError,
@@ -95,7 +99,7 @@ def compute(node: Node, values: dict[str, Array]) -> None:
         ) from error
     for name, array in zip(node.outputs, outputs, strict=False):
         if name:
-            values[name] = _wide(np.asarray(array))
+            values[name] = array
 
 
 def _wide(array: Array) -> Array:
@@ -106,9 +110,15 @@ def _check_size(node: Node, arguments: Sequence[Array | None]) -> None:
     """Refuse what would make a tensor that is far too large of small ones."""
     given = [np.asarray(a) for a in arguments if a is not None]
     shapes = [array.shape for array in given]
-    size = 0
-    if node.op in ("Expand", "ConstantOfShape"):
+    # Of no numbers, but long: what is made of it may have numbers.
+    size = max((math.prod(max(n, 1) for n in shape) for shape in shapes if 0 in shape), default=0)
+    if size > _MOST_NUMBERS:
+        pass
+    elif node.op == "ConstantOfShape":
         size = math.prod(max(abs(int(n)), 1) for n in given[-1].reshape(-1)[:64])
+    elif node.op == "Expand":
+        wanted = tuple(int(n) for n in given[1].reshape(-1)[:64])
+        size = math.prod(np.broadcast_shapes(shapes[0], wanted))
     elif node.op == "Range":
         start, limit, step = (float(array) for array in given)
         size = math.ceil(abs((limit - start) / step))
@@ -116,8 +126,19 @@ def _check_size(node: Node, arguments: Sequence[Array | None]) -> None:
         size = sum(array.size for array in given)
     elif node.op == "Gather":
         size = math.prod(shapes[1] + shapes[0]) // max(1, shapes[0][node.attributes.get("axis", 0)])
-    elif node.op in ("MatMul", "Gemm"):
-        size = math.prod(shapes[0] + shapes[1][-1:])
+    elif node.op == "MatMul":
+        size = math.prod(_product(shapes[0], shapes[1]))
+    elif node.op == "Gemm":
+        a = shapes[0][::-1] if node.attributes.get("transA") else shapes[0]
+        b = shapes[1][::-1] if node.attributes.get("transB") else shapes[1]
+        size = math.prod(np.broadcast_shapes(_product(a, b), *shapes[2:]))
+    elif node.op in ("GRU", "LSTM", "RNN"):
+        size = math.prod(shapes[0][:2]) * 2 * shapes[2][2]
+    elif node.op == "Split":
+        sizes = arguments[1] if len(arguments) > 1 else node.attributes.get("split")
+        parts = node.attributes["num_outputs"] if sizes is None else np.asarray(sizes).size
+        if parts != len(node.outputs):
+            raise ValueError(f"it makes {parts} parts and has {len(node.outputs)} outputs")
     elif node.op in _BROADCASTING:
         size = math.prod(np.broadcast_shapes(*shapes))
     if size > _MOST_NUMBERS:
@@ -126,7 +147,14 @@ def _check_size(node: Node, arguments: Sequence[Array | None]) -> None:
 
 _BROADCASTING = (
     *("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "And", "Greater", "Less", "Equal"),
+    "LayerNormalization",
 )
+
+
+def _product(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a matrix product."""
+    return np.broadcast_shapes(a[:-2], b[:-2]) + a[-2:-1] + (b[-1:] if len(b) > 1 else ())
+
 
 # --- Operators: what they get is a list of tensors (None where one is left out) and attributes
 
@@ -197,8 +225,8 @@ def _slice(given: Any, attributes: Any) -> Outputs:
 def _split(given: Any, attributes: Any) -> Outputs:
     axis = attributes.get("axis", 0)
     sizes = given[1] if len(given) > 1 else attributes.get("split")
-    if sizes is None:
-        return np.array_split(given[0], attributes["num_outputs"], axis)
+    if sizes is None:  # ONNX makes the last of unequal parts smaller, which np.split refuses
+        return np.split(given[0], attributes["num_outputs"], axis)
     return np.split(given[0], np.cumsum(sizes)[:-1], axis)
 
 
