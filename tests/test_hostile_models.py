@@ -285,6 +285,24 @@ def test_a_sound_tensor_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_many_names_of_one_tensor(words: Path, tmp_path: Path) -> None:
+    """Each would be a copy."""
+    size = 100_000
+    one = state_pickle(("0", size), (size,), (1,))
+    head, tensor = one[: len(b"\x80\x02}")], one[len(b"\x80\x02}X....embed.weight") : -2]
+
+    def program(count: int) -> bytes:
+        # The tensor is made once, and then got from the memo.
+        names = [b"X" + struct.pack("<I", 6) + b"%06d" % number for number in range(count)]
+        first = names[0] + tensor + b"q\x00s"
+        return head + first + b"".join(name + b"h\x00s" for name in names[1:]) + b"."
+
+    storage = {"0": bytes(4 * size)}
+    assert len(torch_file.read_state(torch_zip(tmp_path, program(2), storage))) == 2
+    path = torch_zip(tmp_path, program(100_000), storage)
+    assert "far more bytes than the file" in refused(path, words, ModelFileError)
+
+
 # --- Keras
 
 

@@ -24,6 +24,7 @@ from tidegate.interop.hostile import Archive, read_bytes, refusing, unreadable
 from tidegate.interop.network import Array
 
 _MAX_PICKLE_BYTES = 16 << 20
+_SPARE_BYTES = 1 << 20
 _SAVE_STATE = "save the weights alone: torch.save(model.state_dict(), FILE), or safetensors"
 
 _BFLOAT16 = "bfloat16"
@@ -138,14 +139,20 @@ def _from_zip(path: Path, data: bytes) -> dict[str, Array]:
         reason = " ".join(str(error).split())[:120]
         raise unreadable(path, f"is damaged ({type(error).__name__}: {reason})") from error
     storages: dict[str, Array] = {}
+    left = 2 * len(data) + _SPARE_BYTES  # tensors may share their numbers, but not without end
 
     def load(tensor: _Tensor) -> Array:
+        nonlocal left
         storage = tensor.storage
         if storage.key not in storages:
             content = archive.read(f"{root}data/{storage.key}")
             with refusing(path, ValueError):
                 storages[storage.key] = _float32(content, storage.dtype)
-        return _strided(path, tensor, storages[storage.key])
+        view = _strided(path, tensor, storages[storage.key])
+        left -= view.size * (2 if storage.dtype == _BFLOAT16 else np.dtype(storage.dtype).itemsize)
+        if left < 0:
+            raise unreadable(path, "has tensors of far more bytes than the file", _SAVE_STATE)
+        return np.array(view, np.float32)
 
     found = {
         name: load(tensor)
@@ -156,7 +163,7 @@ def _from_zip(path: Path, data: bytes) -> dict[str, Array]:
 
 
 def _strided(path: Path, tensor: _Tensor, numbers: Array) -> Array:
-    """The tensor's numbers, copied out of its storage."""
+    """The tensor's numbers, where they lie in its storage."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     size = math.prod(shape)
     reach = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -167,10 +174,9 @@ def _strided(path: Path, tensor: _Tensor, numbers: Array) -> Array:
         raise unreadable(path, f"has a tensor of shape {list(shape)} outside of its storage")
     if not size:
         return np.zeros(shape, np.float32)
-    view = np.lib.stride_tricks.as_strided(
+    return np.lib.stride_tricks.as_strided(
         numbers[offset:], shape, [stride * numbers.itemsize for stride in strides]
     )
-    return np.array(view, np.float32)
 
 
 def _state(path: Path, tree: Any) -> dict[str, _Tensor]:
