@@ -464,6 +464,48 @@ def test_lambdas_are_no_layers(words: Path, tmp_path: Path) -> None:
     assert "Lambda" in refused(keras_zip(tmp_path, change), words)
 
 
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(8, 16), (8, 1 << 40), (24, (1 << 64) - 16), (24, 1 << 63), (24, 1 << 20)],
+)
+def test_heaps_that_have_no_end(offset: int, value: int, words: Path, tmp_path: Path) -> None:
+    """libhdf5 would walk them for ever."""
+    data = bytearray((DATA / "foreign_lstm.h5").read_bytes())
+    place = data.index(b"GCOL") + offset
+    data[place : place + 8] = struct.pack("<Q", value)
+    path = tmp_path / "made.h5"
+    path.write_bytes(data)
+    assert "heap at" in refused(path, words, ModelFileError)
+
+
+def test_heaps_beside_the_rule(words: Path, tmp_path: Path) -> None:
+    """A heap in another one, free space of no size, and sizes of another width."""
+    sound = (DATA / "foreign_lstm.h5").read_bytes()
+    heap = sound.index(b"GCOL")
+    path = tmp_path / "made.h5"
+    for place, value in (
+        (heap + 40, b"GCOL\x01"),
+        (heap + 16, bytes(16)),
+        (len(sound) - 5, b"GCOL\x01"),
+        (13, b"\x08\x04"),
+    ):
+        path.write_bytes(sound[:place] + value + sound[place + len(value) :])
+        assert "is damaged (ValueError" in refused(path, words, ModelFileError)
+
+
+@pytest.mark.parametrize("value", [3, 2.5, b"names", "names", None])
+def test_weight_names_that_are_no_list(value: Any, words: Path, tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "made.h5"
+    path.write_bytes((DATA / "foreign_lstm.h5").read_bytes())
+    with h5py.File(path, "a") as file:
+        group = file["model_weights"]
+        layer = next(name for name in group if "weight_names" in group[name].attrs)
+        group[layer].attrs["weight_names"] = h5py.Empty("f4") if value is None else value
+    assert "that are no list" in refused(path, words, ModelFileError)
+
+
 # --- ONNX
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ METADATA = "metadata.json"
 
 _NO_LAYERS = ("NotEqual", "Any")  # Keras writes masks as operations of the graph
 _MAX_LAYERS = 1_000
+_H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01"  # with the only version there is
 # What h5py raises for damage of every kind.
 _H5_ERRORS = (
     OSError,
@@ -87,7 +90,7 @@ def read(path: Path) -> KerasModel:
         layers, output = _layers(path, tree)
         with _h5(path, h5py, archive.read(WEIGHTS)) as file:
             weights = _zip_weights(path, file, layers)
-    elif data[:8] == b"\x89HDF\r\n\x1a\n":
+    elif data[:8] == _H5_SIGNATURE:
         with _h5(path, h5py, data) as file:
             text = file.attribute("", "model_config")
             if not isinstance(text, (str, bytes)):
@@ -108,12 +111,41 @@ def read(path: Path) -> KerasModel:
     return KerasModel(made, output, version if isinstance(version, str) else "?")
 
 
+def _check_heaps(data: bytes) -> None:
+    """ValueError for global heaps, on which libhdf5 may not end: objects must fit, one by one.
+
+    Source: HDF5's file format specification, III.E; sizes are of 8 bytes, as h5py writes them.
+    """
+    sizes = data[13:15] if data[8:9] in (b"\0", b"\1") else data[9:11]
+    if data[:8] != _H5_SIGNATURE or sizes != b"\x08\x08":
+        raise ValueError("no HDF5 file with sizes of 8 bytes")
+    end = 0
+    place = data.find(_HEAP)
+    while place >= 0:
+        if place < end or len(data) - place < 16:
+            raise ValueError(f"a heap at {place} that is none")
+        (size,) = struct.unpack_from("<Q", data, place + 8)
+        end = place + size
+        if size < 4096 or end > len(data):
+            raise ValueError(f"a heap at {place} of {size} bytes")
+        at = place + 16
+        while end - at >= 16:
+            index, size = struct.unpack_from("<H6xQ", data, at)
+            # Free space, of index 0, counts its own header.
+            size = 16 + (size + 7) // 8 * 8 if index else size
+            if not 16 <= size <= end - at:
+                raise ValueError(f"an object of {size} bytes in the heap at {place}")
+            at += size
+        place = data.find(_HEAP, place + 1)
+
+
 class _h5:  # noqa: N801 (used as a function)
     """An HDF5 file in memory, of which only plain, uncompressed arrays of numbers are read."""
 
     def __init__(self, path: Path, h5py: Any, data: bytes) -> None:
         self.path, self._h5py = path, h5py
         with refusing(path, *_H5_ERRORS):
+            _check_heaps(data)
             self._file = h5py.File(io.BytesIO(data), "r")
         self._left = len(data)
 
@@ -336,6 +368,8 @@ def _h5_weights(path: Path, file: _h5, layers: Sequence[Layer]) -> dict[str, tup
     for layer in layers:
         place = f"model_weights/{layer.name}"
         names = file.attribute(place, "weight_names")
+        if names is not None and np.ndim(names) != 1:
+            raise unreadable(path, f"has weight_names of layer {layer.name!r} that are no list")
         found = []
         for name in () if names is None else names:
             told = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
