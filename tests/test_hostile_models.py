@@ -20,7 +20,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import ConversionError, ModelFileError
-from tidegate.interop import onnx_graph, onnx_statement, torch_file
+from tidegate.interop import (
+    keras_file,
+    keras_import,
+    keras_statement,
+    onnx_graph,
+    onnx_statement,
+    torch_file,
+)
 from tidegate.interop.importing import ImportOptions, import_model
 
 DATA = Path(__file__).parent / "data"
@@ -504,6 +511,40 @@ def test_weight_names_that_are_no_list(value: Any, words: Path, tmp_path: Path) 
         layer = next(name for name in group if "weight_names" in group[name].attrs)
         group[layer].attrs["weight_names"] = h5py.Empty("f4") if value is None else value
     assert "that are no list" in refused(path, words, ModelFileError)
+
+
+@pytest.mark.parametrize(("name", "features"), [("recurrent2_norm", 2), ("output_norm", 1)])
+def test_layers_normalised_over_the_steps(name: str, features: int) -> None:
+    def take(axis: Any) -> None:
+        config = {"axis": axis, "epsilon": 1e-5}
+        weights = (np.ones(3), np.zeros(3))
+        layer = keras_file.Layer("norm", "LayerNormalization", config, (), weights)
+        model = keras_file.KerasModel((layer,), "norm")
+        keras_import._Reader(model, [layer])._take_norm(layer, name)
+
+    for axis in (-1, [-1], features, [features]):
+        take(axis)
+    for axis in (3 - features, [3 - features], 0, [1, 2], [[2]], "1", None):
+        with pytest.raises(ConversionError, match="and axis="):
+            take(axis)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4)])
+def test_keras_normalises_over_the_features(shape: tuple[int, ...]) -> None:
+    weights = (np.ones(shape[-1]), np.zeros(shape[-1]))
+    array = np.random.default_rng(0).normal(size=shape)
+
+    def computed(axis: Any) -> Any:
+        config = {"axis": axis, "epsilon": 1e-5}
+        layer = keras_file.Layer("norm", "LayerNormalization", config, (), weights)
+        return keras_statement._layer(layer, [keras_statement.Value(array)])[0].array
+
+    last = len(shape) - 1
+    for axis in ([-1], last, [last]):
+        np.testing.assert_array_equal(computed(axis), computed(-1))
+    for axis in (last - 1, [last - 1], [last, last], None):
+        with pytest.raises(ConversionError, match="normalises over axis="):
+            computed(axis)
 
 
 # --- ONNX

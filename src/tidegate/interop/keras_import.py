@@ -251,7 +251,8 @@ class _Reader:
 
     def _take_norm(self, norm: Layer, name: str) -> None:
         epsilon, axis = norm.config.get("epsilon"), norm.config.get("axis", -1)
-        if epsilon != _NORM_EPSILON or axis not in (-1, [-1], 1, [1], 2, [2]):
+        features = 1 if name == "output_norm" else 2  # of pooled vectors and of sequences
+        if epsilon != _NORM_EPSILON or axis not in (-1, [-1], features, [features]):
             raise _refused(
                 norm, f"has epsilon={epsilon!r} and axis={axis!r}", "tidegate's are 1e-05 and -1"
             )

@@ -78,6 +78,9 @@ def _layer(layer: Layer, given: Sequence[Value]) -> list[Value]:
     if kind == "Dense":
         return [Value(_activated(config, _dense(layer, x.array)), x.mask)]
     if kind == "LayerNormalization":
+        axis, features = config.get("axis", -1), x.array.ndim - 1
+        if axis not in (-1, [-1], features, [features]):
+            raise ConversionError(f"layer {layer.name!r} normalises over axis={axis!r}")
         gain, bias = (w.astype(np.float64) for w in layer.weights)
         centred = x.array - x.array.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
