@@ -15,6 +15,7 @@ import pytest
 
 from tidegate import TextClassifier, storage
 from tidegate.errors import ConfigError, ConversionError, DataError, ModelFileError
+from tidegate.interop import vocabulary
 from tidegate.interop.importing import Imported, ImportOptions, import_model
 from tidegate.model import ModelConfig
 
@@ -213,6 +214,22 @@ def test_bad_words_are_refused(content: str, message: str | None, tmp_path: Path
     path.write_text(content, encoding="utf-8")
     with pytest.raises((ConfigError, DataError), match=message):
         import_model(DATA / "foreign_gru.pt", path)
+
+
+def test_lists_of_words_as_other_systems_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    for end in ("\n", "\r\n"):
+        for first in ("[OOV]", "[START]", "[CLS]", "[UNK]", "[pad]"):
+            listed = [first, "[MASK]", "great"]
+            for last in ("", end):
+                path.write_bytes((end.join(listed) + last).encode())
+                found = vocabulary.read_words(path)
+                marked = (found.padding, found.unknown, found.start)
+                assert dict(found.ids) == {"[MASK]": 1, "great": 2}
+                assert sorted(marked, key=str) == [0, None, None]
+    path.write_text('["a",\n"b"\n', encoding="utf-8")
+    with pytest.raises(DataError, match="is no JSON"):
+        vocabulary.read_words(path)
 
 
 def test_without_words_there_is_no_import() -> None:

@@ -11,6 +11,7 @@ Frameworks keep no tokeniser beside their weights, so that the words come in a f
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from tidegate.text import FIRST_WORD_ID, PADDING_ID, START_ID, UNKNOWN_ID
 _PADDING_NAMES = ("", "<pad>", "[pad]", "<padding>")
 _UNKNOWN_NAMES = ("[unk]", "<unk>", "<oov>", "[oov]", "<unknown>", "unk")
 _START_NAMES = ("<start>", "[start]", "<s>", "<sos>", "<bos>", "[cls]")
+
+# A first word like [OOV], which is a line and no JSON; [1] may be either.
+_MARKER_LINE = re.compile(r"\s*\[[^\W\d]\w*\][ \t\r]*(\n|$)")
 
 FORMAT = "tidegate vocabulary"
 _MOST_WORDS = 20_000_000
@@ -65,7 +69,7 @@ def read_words(path: Path) -> Words:
         ) from error
     if not text.strip():
         raise DataError(f"{str(path)!r} has no words; give one word a line, or JSON")
-    if text.lstrip()[:1] in "{[" and not text.lstrip().lower().startswith(("[unk]", "[pad]")):
+    if text.lstrip()[:1] in "{[" and not _MARKER_LINE.match(text):
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -74,7 +78,7 @@ def read_words(path: Path) -> Words:
                 "words, or a dict of word and id"
             ) from error
     else:
-        value = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
+        value = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     if isinstance(value, dict) and value.get("format") == FORMAT:
         return _own(path, value)
     if isinstance(value, list):
