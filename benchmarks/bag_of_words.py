@@ -26,7 +26,7 @@ from reviews import official_reviews
 
 from tidegate import TextClassifier, ops
 from tidegate.data import LabeledTexts
-from tidegate.text import lecture_tokens
+from tidegate.tokens import lecture_tokens
 
 PEER = ROOT / "benchmarks" / "peers" / "fasttext_bag.py"
 NAMES = {

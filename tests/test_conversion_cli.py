@@ -86,7 +86,7 @@ def test_the_readmes_commands_run(folder: Path, capsys: pytest.CaptureFixture[st
     for line in part.strip().splitlines()[1:]:
         assert main(shlex.split(line)[1:]) == 0, line
     assert capsys.readouterr().err == ""
-    assert TextClassifier.load("model.safetensors").classes_.tolist() == ["bad", "good"]
+    assert TextClassifier.load("sentiment.safetensors").classes_.tolist() == ["bad", "good"]
 
 
 def test_the_documents_snippet_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_labels_with_commas(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         (["import", "PT", "--vocabulary", "words.txt", "--unknown-id", "99"], "--unknown-id=99"),
         (
             ["import", "KERAS", "--vocabulary", "words.txt", "--pooling", "max"],
-            "--pooling='max' is",
+            "pooling='max' is",
         ),
         (["export", "reviews.safetensors"], "--to"),
         (["export", "reviews.safetensors", "--to", "kears"], "did you mean 'keras'?"),
