@@ -522,9 +522,11 @@ def test_layers_normalised_over_the_steps(name: str, features: int) -> None:
         model = keras_file.KerasModel((layer,), "norm")
         keras_import._Reader(model, [layer])._take_norm(layer, name)
 
-    for axis in (-1, [-1], features, [features]):
+    good: tuple[Any, ...] = (-1, [-1], features, [features])
+    for axis in good:
         take(axis)
-    for axis in (3 - features, [3 - features], 0, [1, 2], [[2]], "1", None):
+    bad: tuple[Any, ...] = (3 - features, [3 - features], 0, [1, 2], [[2]], "1", None)
+    for axis in bad:
         with pytest.raises(ConversionError, match="and axis="):
             take(axis)
 
@@ -540,9 +542,11 @@ def test_keras_normalises_over_the_features(shape: tuple[int, ...]) -> None:
         return keras_statement._layer(layer, [keras_statement.Value(array)])[0].array
 
     last = len(shape) - 1
-    for axis in ([-1], last, [last]):
+    good: tuple[Any, ...] = ([-1], last, [last])
+    for axis in good:
         np.testing.assert_array_equal(computed(axis), computed(-1))
-    for axis in (last - 1, [last - 1], [last, last], None):
+    bad: tuple[Any, ...] = (last - 1, [last - 1], [last, last], None)
+    for axis in bad:
         with pytest.raises(ConversionError, match="normalises over axis="):
             computed(axis)
 
@@ -659,7 +663,7 @@ def test_onnx_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(given: Any, attributes: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setitem(onnx_statement._OPERATORS, "Neg", fail)  # type: ignore[arg-type]
+    monkeypatch.setitem(onnx_statement._OPERATORS, "Neg", fail)
     with pytest.raises(ConversionError, match="does not fit into memory"):
         onnx_statement.compute(onnx_graph.Node("Neg", ("0",), ("out",), {}), nodes_of((2,)))
 
