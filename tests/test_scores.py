@@ -33,9 +33,8 @@ def draw_several(labels: int = 4, texts: int = 150, seed: int = 0) -> tuple[Any,
     return probabilities, targets, (probabilities > 0.5).astype(int)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 7])
-def test_one_class_a_text_as_scikit_learn_has_it(classes: int) -> None:
-    probabilities, targets, predicted = draw(classes)
+def assert_counts(targets: Any, predicted: Any, classes: int) -> None:
+    """Precision, recall, F1 and accuracy are scikit-learn's."""
     counts = Counts.of(targets, predicted, classes)
     expected = theirs.precision_recall_fscore_support(targets, predicted, zero_division=0)
     for found, wanted in zip(
@@ -46,6 +45,12 @@ def test_one_class_a_text_as_scikit_learn_has_it(classes: int) -> None:
         wanted = theirs.f1_score(targets, predicted, average=name)
         assert float(getattr(counts, f"f1_{name}")) == pytest.approx(wanted, rel=1e-14)
     assert scores.accuracy(targets, predicted) == theirs.accuracy_score(targets, predicted)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_one_class_a_text_as_scikit_learn_has_it(classes: int) -> None:
+    probabilities, targets, predicted = draw(classes)
+    assert_counts(targets, predicted, classes)
     assert scores.log_loss(probabilities, targets) == pytest.approx(
         theirs.log_loss(targets, probabilities), rel=1e-12
     )
@@ -66,16 +71,7 @@ def test_one_class_a_text_as_scikit_learn_has_it(classes: int) -> None:
 
 def test_several_labels_a_text_as_scikit_learn_has_them() -> None:
     probabilities, targets, predicted = draw_several()
-    counts = Counts.of(targets, predicted, 4)
-    expected = theirs.precision_recall_fscore_support(targets, predicted, zero_division=0)
-    for found, wanted in zip(
-        (counts.precision, counts.recall, counts.f1, counts.actual), expected, strict=True
-    ):
-        np.testing.assert_allclose(found, wanted, rtol=1e-14)
-    for name in ("macro", "micro"):
-        wanted = theirs.f1_score(targets, predicted, average=name)
-        assert float(getattr(counts, f"f1_{name}")) == pytest.approx(wanted, rel=1e-14)
-    assert scores.accuracy(targets, predicted) == theirs.accuracy_score(targets, predicted)
+    assert_counts(targets, predicted, 4)
     columns = range(4)
     losses = [theirs.log_loss(targets[:, k], probabilities[:, k]) for k in columns]
     assert scores.log_loss(probabilities, targets) == pytest.approx(np.mean(losses), rel=1e-12)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tidegate import ops
 from tidegate.errors import DataError, unknown_choice
 from tidegate.layers import Chain, Gradients, Inputs
-from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID, Tokenizer, kept_head
+from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID
 from tidegate.tokens import place_tokens, tokens
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _sloped(
         )
     found = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * mix[0]
     contributions = np.zeros(len(words))
-    places = _read_places(classifier.tokenizer_, words, model.config.max_length)
+    places = classifier.tokenizer_.places_read(words, model.config.max_length)
     for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
         if place >= 0:
             contributions[place] = value
@@ -205,17 +205,6 @@ def _sloped(
 
 def _without_each(words: list[str]) -> Iterator[str]:
     return (" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))
-
-
-def _read_places(tokenizer: Tokenizer, words: list[str], most: int) -> list[int]:
-    """Which word stands at each position that is read; -1 is the mark of the beginning."""
-    places = [-1] if tokenizer.start else []
-    id_of = tokenizer.vocabulary.id_of
-    places += [i for i, w in enumerate(words) if tokenizer.unknown or id_of(w) != UNKNOWN_ID]
-    if len(places) <= most:
-        return places
-    head = kept_head(tokenizer.keep, most)
-    return places[:head] + places[len(places) - (most - head) :]
 
 
 def _slope(model: TextModel, batch: Any, vectors: Float32, number: int, factor: float) -> Float64:

@@ -10,7 +10,7 @@ import reprlib
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -224,7 +224,7 @@ class Tokenizer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """What is kept of rows of ids, and how many of each."""
         kept = np.minimum(lengths, max_length)
-        head = kept_head(self.keep, max_length)
+        head = _head(self.keep, max_length)
         ends = np.repeat(np.cumsum(lengths), lengths)
         places = np.arange(len(ids)) - ends  # from the end, negative
         from_start = places + np.repeat(lengths, lengths) < head
@@ -239,14 +239,18 @@ class Tokenizer:
         _check_max_length(max_length)
         (text,) = _checked([text])
         found = tokens(self.kind, text)
-        if not self.unknown:
-            found = [token for token in found if self.vocabulary.id_of(token) != UNKNOWN_ID]
-        if self.start:
-            found.insert(0, START_MARK)
-        if len(found) <= max_length:
-            return found
-        head = kept_head(self.keep, max_length)
-        return found[:head] + found[len(found) - (max_length - head) :]
+        places = self.places_read(found, max_length)
+        return [START_MARK if place < 0 else found[place] for place in places]
+
+    def places_read(self, words: Sequence[str], max_length: int) -> list[int]:
+        """Which of a text's tokens stands behind each id that is read; -1 for START_ID."""
+        places = [-1] if self.start else []
+        id_of = self.vocabulary.id_of
+        places += [i for i, w in enumerate(words) if self.unknown or id_of(w) != UNKNOWN_ID]
+        if len(places) <= max_length:
+            return places
+        head = _head(self.keep, max_length)
+        return places[:head] + places[len(places) - (max_length - head) :]
 
 
 def check_tokenizer(given: object) -> TokenizerKind:
@@ -263,7 +267,7 @@ def check_keep(given: object) -> None:
         raise unknown_choice("keep", given, KEEPS)
 
 
-def kept_head(keep: str, max_length: int) -> int:
+def _head(keep: str, max_length: int) -> int:
     """How many tokens of a long text's start are kept."""
     return {"end": 0, "start": max_length, "both": max_length // 4}[keep]
 
