@@ -118,6 +118,15 @@ def assert_refused(status: int, error: str, *needles: str) -> None:
         assert needle in error
 
 
+def train_small(factory: pytest.TempPathFactory) -> Path:
+    """A model file of 60 reviews, in a folder of its own."""
+    folder = factory.mktemp("model")
+    write_table(folder / "reviews.csv", *reviews(60))
+    done = tidegate("train", "reviews.csv", *SMALL, "--epochs", 15, "-q", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "model.safetensors"
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 60 short reviews that knows its words well."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from test_cli import SMALL, assert_refused, reviews, snapshot, tidegate, write_table
+from test_cli import assert_refused, reviews, snapshot, train_small, write_table
 from tidegate import TextClassifier
 from tidegate.cli import main
 
@@ -16,11 +16,7 @@ NEW_TEXTS = [f"{text} soso" for text in reviews(30, seed=9)[0]]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_table(folder / "reviews.csv", *reviews(60))
-    done = tidegate("train", "reviews.csv", *SMALL, "--epochs", 15, "-q", folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "model.safetensors"
+    return train_small(tmp_path_factory)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from test_cli import (
     reviews,
     snapshot,
     tidegate,
-    write_table,
+    train_small,
 )
 from test_folders import write_folder
 from tidegate import TextClassifier, data
@@ -35,11 +35,7 @@ TRAIN = ("--epochs", "2", *SMALL)
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_table(folder / "reviews.csv", *reviews(60))
-    done = tidegate("train", "reviews.csv", *SMALL, "--epochs", 15, "-q", folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "model.safetensors"
+    return train_small(tmp_path_factory)
 
 
 @pytest.fixture
