@@ -209,6 +209,16 @@ def is_finished(checkpoint: Path) -> bool:
         ) from error
 
 
+def stored_embedding_size(checkpoint: Path, usual: int) -> int:
+    """The embedding_size of a checkpoint's run, ``usual`` if it does not say one."""
+    _, header = _read(checkpoint)
+    try:
+        size = header["run"]["model"]["embedding_size"]
+    except (KeyError, TypeError):
+        return usual
+    return size if type(size) is int and size > 0 else usual
+
+
 def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     try:
         tensors, header = storage.read_tensors(path)
@@ -259,4 +269,6 @@ def _differences(own: Mapping[str, Any], stored: Any) -> str:
                     found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
     if isinstance(stored, Mapping) and stored.get("start") != own.get("start"):
         found.append("another model to begin with")
+    if isinstance(stored, Mapping) and stored.get("vectors") != own.get("vectors"):
+        found.append("other vectors")
     return ", ".join(found) or "other texts or labels"

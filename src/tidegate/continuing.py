@@ -161,6 +161,8 @@ def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
         )
     wanted = classifier._model_config(classes=model.config.classes)
     wanted = replace(wanted, vocabulary_size=model.config.vocabulary_size)
+    if classifier.embedding_size is None:  # as the model has it
+        wanted = replace(wanted, embedding_size=model.config.embedding_size)
     shape: dict[str, tuple[Any, Any]] = {
         part.name: (getattr(model.config, part.name), getattr(wanted, part.name))
         for part in fields(wanted)

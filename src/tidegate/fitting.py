@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tidegate import model_file, ops
 from tidegate.calibration import fit_factor
-from tidegate.checkpoint import check_checkpoint_size
+from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError
 from tidegate.history import History
@@ -23,17 +23,17 @@ from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Tokenizer, check_texts, check_tokenizer
+from tidegate.text import Tokenizer, Vocabulary, check_texts, check_tokenizer
 from tidegate.training import EpochResult, StepResult, train_steps
+from tidegate.vectors import WordVectors, read_vectors
 
 if TYPE_CHECKING:
     from tidegate.continuing import Start
     from tidegate.estimator import TextClassifier
 
 Float32 = npt.NDArray[np.float32]
-FitEvents = Generator[
-    StepResult | EpochResult, None, tuple[model_file.TrainedModel, "Evaluation | None"]
-]
+Fitted = tuple[model_file.TrainedModel, "Evaluation | None", "dict[str, int] | None"]
+FitEvents = Generator[StepResult | EpochResult, None, Fitted]
 
 
 def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) -> Float32:
@@ -63,7 +63,8 @@ def fit_events(
     """See ``TextClassifier.fit_steps``, whose arguments these are.
 
     options: a classifier, which is only read. Yields each step's and each epoch's result, and
-    returns the trained model, and what it is worth on the validation texts, None without any.
+    returns the trained model, what it is worth on the validation texts, None without any, and what
+    the file of vectors had, None if none was read.
     """
     training = options._training()
     listed = listed_texts(texts)
@@ -82,12 +83,23 @@ def fit_events(
             "several; leave it out, or give sample_weight"
         )
     text_weight = text_weights(sample_weight, len(listed))
+    goes_on = resume and checkpoint is not None and Path(checkpoint).exists()
+    vectors = None if goes_on else _read_vectors(options, tokenizer.vocabulary, start)
     # A small corpus has fewer words than there are ids.
     config = replace(
         options._model_config(classes=len(classes)),
         targets="many" if many else "one",
         vocabulary_size=tokenizer.vocabulary.size,
     )
+    if start is not None:
+        size = start.classifier.model_.config.embedding_size
+        config = replace(config, embedding_size=size)
+    elif vectors is not None:
+        config = replace(config, embedding_size=vectors.size)
+    elif goes_on and checkpoint is not None and options.embedding_size is None:
+        size = stored_embedding_size(Path(checkpoint), config.embedding_size)
+        config = replace(config, embedding_size=size)
+    training["embedding_size"] = config.embedding_size
     train_rows, validation_rows = options.split(len(listed))
     train_config = options._train_config(epochs=options.epochs_for(len(listed)))
     if validation is not None:
@@ -132,6 +144,15 @@ def fit_events(
         model = TextModel.initialize(config, train_config.seed, precision)
     else:
         model = start.model(config, classes, train_config.seed, precision)
+    vectors_file = None
+    frozen: npt.NDArray[np.bool_] | None = None
+    if options.vectors is not None:
+        vectors_file = Path(options.vectors).name
+        there = np.zeros(config.vocabulary_size, bool)  # a checkpoint knows which they are
+        if vectors is not None:
+            new = 0 if start is None else start.classifier.model_.config.vocabulary_size
+            there = vectors.fill(model.parameters["embedding.weight"], new)
+        frozen = there if options.freeze_vectors else None
     history = History()
     for event in train_steps(
         model,
@@ -141,6 +162,8 @@ def fit_events(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         resume=resume,
         start=None if start is None else start.digest(),
+        vectors=vectors_file,
+        frozen=frozen,
     ):
         if isinstance(event, EpochResult):
             history.append(event)
@@ -183,4 +206,18 @@ def fit_events(
         kept_logits = mixed(model.predict_logits(kept), linear_scores, mix)
         start.check_kept(model.probabilities(kept_logits), classes)
     trained = model_file.TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
-    return trained, validated
+    return trained, validated, None if vectors is None else vectors.counts()
+
+
+def _read_vectors(
+    options: TextClassifier, vocabulary: Vocabulary, start: Start | None
+) -> WordVectors | None:
+    """What the options' file has for the words, of which a trained model keeps its own."""
+    if options.vectors is None:
+        return None
+    size, known = options.embedding_size, 0
+    if start is not None:
+        trained = start.classifier
+        size = trained.model_.config.embedding_size
+        known = len(trained.tokenizer_.vocabulary.words)
+    return read_vectors(options.vectors, vocabulary, size=size, known=known)

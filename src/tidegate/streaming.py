@@ -20,6 +20,7 @@ from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
 from tidegate.text import Tokenizer, check_tokenizer
 from tidegate.training import make_adam, train_pass
+from tidegate.vectors import read_vectors
 
 if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
@@ -113,10 +114,19 @@ def _stream(
     config = replace(
         classifier._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
     )
+    vectors = None
+    if classifier.vectors is not None:
+        given = classifier.vectors, tokenizer.vocabulary
+        vectors = read_vectors(*given, size=classifier.embedding_size)
+        config = replace(config, embedding_size=vectors.size)
+    training["embedding_size"] = config.embedding_size
     precision = ops.choose_precision(classifier.precision)
     model_file.check_model_size(config, training, precision, classes, tokenizer, MOST_RESULTS)
     seed = classifier._train_config(epochs=1).seed
-    return tokenizer, Stream(TextModel.initialize(config, seed, precision))
+    model = TextModel.initialize(config, seed, precision)
+    if vectors is not None:
+        vectors.fill(model.parameters["embedding.weight"])
+    return tokenizer, Stream(model)
 
 
 def _classes(classifier: TextClassifier, given: Iterable[Any] | None) -> npt.NDArray[Any]:
@@ -162,6 +172,10 @@ def _check_options(classifier: TextClassifier) -> None:
                 f"{name}={value!r} needs to know how many steps there will be; set "
                 f"{name}={needed!r} for partial_fit"
             )
+    if classifier.freeze_vectors:
+        raise ConfigError(
+            "freeze_vectors=True is for fit; partial_fit trains all words: set freeze_vectors=False"
+        )
     if classifier.patience is not None:
         raise ConfigError(
             f"patience={classifier.patience} waits for a better validation, and partial_fit has "

@@ -160,6 +160,20 @@ def train(
             help="Put a linear model of up to N words in a row beside the network; 0 for none.",
         ),
     ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Words' vectors to begin with: GloVe's, or word2vec's or fastText's text form, "
+            "also as .gz or .zst.",
+        ),
+    ] = None,
+    freeze_vectors: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-vectors", help="Leave the words of that file as they are.", show_default=False
+        ),
+    ] = None,
     settings: Annotated[
         list[options.Setting] | None,
         typer.Option(
@@ -231,6 +245,8 @@ def train(
         "threads": threads,
         "precision": precision,
         "ngrams": ngrams,
+        "vectors": None if vectors is None else str(vectors),
+        "freeze_vectors": freeze_vectors,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update({setting.name: setting.value for setting in settings or ()})
@@ -246,6 +262,7 @@ def train(
             "--checkpoint": checkpoint,
             "--report": report,
             "--keep": keep,
+            "--vectors": vectors,
         }
     )
     _check_new(output, checkpoint, force=force, resume=resume)
@@ -322,6 +339,9 @@ def train(
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+            if not quiet and (counted := classifier.vectors_) is not None:
+                share = f"{counted['found']:,} of {counted['words']:,} words"
+                terminal.say(f"vectors: {share} are in {vectors}")
             together = classifier.validation_
             if not quiet and classifier.ngrams_ is not None and together is not None:
                 figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
@@ -486,6 +506,7 @@ def _report(
         "validation": None
         if classifier.validation_ is None
         else files.measured(classifier.validation_),
+        "vectors": classifier.vectors_,
         "mix": list(classifier.mix_),
         "test": None if test is None else files.measured(test),
         "seconds": 0.0,
