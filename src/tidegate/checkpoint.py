@@ -53,6 +53,8 @@ def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) ->
         ):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
+        if part.counts is not None and len(part.counts) < len(part.texts):
+            digest.update(np.ascontiguousarray(part.counts, "<i8").data)
         if part.weights is not None:
             digest.update(np.ascontiguousarray(part.weights, "<f4").data)
     return {

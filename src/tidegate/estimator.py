@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
-from tidegate.batch import TokenizedTexts
+from tidegate.batch import Reading
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.errors import (
@@ -69,8 +69,8 @@ class TextClassifier(ClassifierContract):
 
     Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
     vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
-    text; keep, which ones of a longer text, see ``Tokenizer``. masked, whether padding is left out
-    (the lecture reads it).
+    text; keep, which ones of a longer text, or how it is read in windows, see ``Tokenizer``.
+    masked, whether padding is left out (the lecture reads it).
 
     Its network (see ``ModelConfig``): cell, "gru", "lstm" or "rnn". reset, where a GRU's reset gate
     acts, "after" the recurrent product as in Keras and PyTorch, or "before" it as in the lecture's
@@ -467,8 +467,8 @@ class TextClassifier(ClassifierContract):
         self.model_.freeze()
         return self.model_
 
-    def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
-        return self.tokenizer_.encode_all(texts, self.model_.config.max_length)
+    def _read(self, texts: Iterable[str]) -> Reading:
+        return self.tokenizer_.read(texts, self.model_.config.max_length)
 
     def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
         """[texts, classes] float64 probabilities, columns in the order of ``classes_``.
@@ -484,11 +484,13 @@ class TextClassifier(ClassifierContract):
         """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
         model = self._fitted()
         with self._own_threads():
-            return model.features(self._encode(listed_texts(texts)))
+            read = self._read(listed_texts(texts))
+            return read.pooled(model.features(read.rows))
 
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
-        logits = self.model_.predict_logits(self._encode(texts))
+        read = self._read(texts)
+        logits = read.pooled(self.model_.predict_logits(read.rows))
         scores = None if self.ngrams_ is None else self.ngrams_.scores(texts)
         return mixed(logits, scores, self.mix_)
 

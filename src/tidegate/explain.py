@@ -26,6 +26,7 @@ from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID
 from tidegate.tokens import place_tokens, tokens
 
 if TYPE_CHECKING:
+    from tidegate.batch import TokenizedTexts
     from tidegate.estimator import TextClassifier
     from tidegate.model import TextModel
 
@@ -171,11 +172,30 @@ def _sloped(
 ) -> Float64:
     """Slopes of the log-odds with respect to the words' vectors, times how far these moved."""
     model, mix = classifier.model_, classifier.mix_
-    encoded = classifier.tokenizer_.encode_all([text], model.config.max_length)
-    batch = model.pack(encoded, [0])
+    rows = classifier.tokenizer_.read([text], model.config.max_length).rows
+    rows_places = classifier.tokenizer_.places_of_rows(words, model.config.max_length)
+    contributions = np.zeros(len(words))
+    for row, places in enumerate(rows_places):
+        found = _sloped_row(model, rows, row, number, method, mix[0])
+        for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
+            if place >= 0:  # of windows, the mean of their log-odds is told
+                contributions[place] += value / len(rows_places)
+    if classifier.ngrams_ is not None:  # what a word is worth there, leaving it out says exactly
+        whole = classifier.ngrams_.scores([" ".join(words)])[0].astype(np.float64)
+        falls = whole - _in_blocks(classifier.ngrams_.scores, _without_each(words))
+        column = falls[:, number] if falls.shape[1] > 1 else falls[:, 0] * (2 * number - 1)
+        contributions += mix[1] * column
+    return contributions
+
+
+def _sloped_row(
+    model: TextModel, rows: TokenizedTexts, row: int, number: int, method: str, factor: float
+) -> Float64:
+    """The same of each position of one row, and of the network alone."""
+    batch = model.pack(rows, [row])
     vectors = ops.gather_rows(model.parameters["embedding.weight"], batch.words)[batch.index]
     if method == "gradient":
-        moved, slopes = vectors, _slope(model, batch, vectors, number, mix[0])
+        moved, slopes = vectors, _slope(model, batch, vectors, number, factor)
     else:
         unknown = model.parameters["embedding.weight"][UNKNOWN_ID]
         moved = vectors - unknown
@@ -184,23 +204,13 @@ def _sloped(
         points = (np.arange(_PATH_STEPS) + 0.5) / _PATH_STEPS
         slopes = np.mean(
             [
-                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number, mix[0])
+                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number, factor)
                 for point in points
             ],
             axis=0,
         )
-    found = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * mix[0]
-    contributions = np.zeros(len(words))
-    places = classifier.tokenizer_.places_read(words, model.config.max_length)
-    for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
-        if place >= 0:
-            contributions[place] = value
-    if classifier.ngrams_ is not None:  # what a word is worth there, leaving it out says exactly
-        whole = classifier.ngrams_.scores([" ".join(words)])[0].astype(np.float64)
-        falls = whole - _in_blocks(classifier.ngrams_.scores, _without_each(words))
-        column = falls[:, number] if falls.shape[1] > 1 else falls[:, 0] * (2 * number - 1)
-        contributions += mix[1] * column
-    return contributions
+    found: Float64 = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * factor
+    return found
 
 
 def _without_each(words: list[str]) -> Iterator[str]:
@@ -245,7 +255,8 @@ class GateTrace:
 def trace_gates(classifier: TextClassifier, text: str) -> GateTrace:
     """The first layer's gates over ``text``, as it reads forward.
 
-    Padding and what was cut away are left out, START_MARK is not. DataError for a text without
+    Padding and what was cut away are left out, START_MARK is not; of windows, it is the last one.
+    DataError for a text without
     words.
     """
     classifier.predict_proba([text])  # fitted, and a text

@@ -19,7 +19,7 @@ from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError
 from tidegate.history import History
 from tidegate.labels import class_weights, text_weights, training_weights
-from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
+from tidegate.metrics import Evaluation, evaluate_logits, labeled
 from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.targets import encode_targets, targets_of
@@ -114,12 +114,10 @@ def fit_events(
         None if text_weight is None else text_weight[train_rows],
         targets[train_rows],
     )
-    train_set = LabeledSet(
-        tokenizer.encode_all(listed, options.max_length).select(train_rows),
-        targets[train_rows],
-        weights,
-    )
-    held_set = LabeledSet(tokenizer.encode_all(held_texts, options.max_length), held_targets)
+    read = tokenizer.read(listed, options.max_length).select(train_rows)
+    train_set = labeled(read, targets[train_rows], weights).by_rows()
+    held_set = labeled(tokenizer.read(held_texts, options.max_length), held_targets)
+    del read
     if options.patience is not None and not len(held_set):
         raise ConfigError(
             f"patience={options.patience} waits for a better validation, and there are no texts "
@@ -169,7 +167,8 @@ def fit_events(
             history.append(event)
         yield event
     begun = time.perf_counter()
-    logits, scores = model.predict_logits(held_set.texts), None
+    logits = held_set.reading.pooled(model.predict_logits(held_set.texts))
+    scores = None
     spent = time.perf_counter() - begun
     ngrams: NgramModel | None = None
     mix = (1.0, 0.0)
@@ -201,9 +200,10 @@ def fit_events(
         begun = time.perf_counter() - spent
         validated = evaluate_logits(model, mixed(logits, scores, mix), held_targets, begun)
     if start is not None and start.kept_texts:
-        kept = tokenizer.encode_all(start.kept_texts, options.max_length)
+        kept = tokenizer.read(start.kept_texts, options.max_length)
         linear_scores = None if ngrams is None else ngrams.scores(start.kept_texts)
-        kept_logits = mixed(model.predict_logits(kept), linear_scores, mix)
+        kept_logits = kept.pooled(model.predict_logits(kept.rows))
+        kept_logits = mixed(kept_logits, linear_scores, mix)
         start.check_kept(model.probabilities(kept_logits), classes)
     trained = model_file.TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
     return trained, validated, None if vectors is None else vectors.counts()

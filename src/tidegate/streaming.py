@@ -14,7 +14,7 @@ from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
 from tidegate.labels import class_weights, encode_labels, known_targets
-from tidegate.metrics import LabeledSet
+from tidegate.metrics import LabeledSet, labeled
 from tidegate.model import TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
@@ -77,11 +77,11 @@ def partial_fit(
     weights = class_weights(classifier.class_weight, known, targets)
     training = classifier._training()
     tokenizer, stream = _stream(classifier, texts, known, training)
-    examples = LabeledSet(
-        tokenizer.encode_all(texts, stream.model.config.max_length),
+    examples = labeled(
+        tokenizer.read(texts, stream.model.config.max_length),
         targets,
         None if weights is None else weights[targets],
-    )
+    ).by_rows()
     classifier._stream = None
     result = stream.learn(examples, classifier._train_config(epochs=1))
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []

@@ -52,8 +52,12 @@ def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def describe(found: Survey) -> list[str]:
-    """The figures in two lines, and a third one if there is something to look at."""
+def describe(found: Survey, keep: str = "end") -> list[str]:
+    """The figures in two lines, and a third one if there is something to look at.
+
+    keep: the classifier's, which says what becomes of long texts.
+    """
+    long = "that are read" if keep != "windows" else "of a window"
     labels = [f"{count:,} {label}" for label, count in found.classes.items()]
     more = len(labels) - _SHOWN_LABELS
     if more > 0:
@@ -64,7 +68,7 @@ def describe(found: Survey) -> list[str]:
         f"tokens: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
         f"the longest {lengths['longest']:,}; "
         + (
-            f"{found.cut:,} have more than the {found.max_length:,} that are read"
+            f"{found.cut:,} have more than the {found.max_length:,} {long}"
             if found.cut
             else "none is cut"
         ),

@@ -322,7 +322,7 @@ def train(
             with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
                 terminal.say(f"data: {dataset.origin}")
                 terminal.say(_counts(classifier, dataset))
-                for line in data_report.describe(found) if found else ():
+                for line in data_report.describe(found, classifier.keep) if found else ():
                     terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
