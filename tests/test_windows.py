@@ -166,7 +166,7 @@ def test_validation_and_scores_count_texts() -> None:
 def test_the_same_file_on_any_threads_and_after_a_stop(
     tmp_path: Path, more: dict[str, Any]
 ) -> None:
-    weight = {"sample_weight": [1.0, 2.0] * 20} if more.pop("sample", None) else {}
+    weight: dict[str, Any] = {"sample_weight": [1.0, 2.0] * 20} if more else {}
     for name, threads in (("one", 1), ("two", 2)):
         classifier = TextClassifier(**SMALL, **more, threads=threads)
         classifier.fit(TEXTS, LABELS, **weight).save(tmp_path / name)

@@ -46,8 +46,9 @@ from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
+from tidegate.subwords import check_tokenizer, told
 from tidegate.targets import targets_of
-from tidegate.text import check_keep, check_tokenizer
+from tidegate.text import check_keep
 from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig
 from tidegate.vectors import check_vectors
@@ -67,7 +68,8 @@ UNTOLD = ("threads", "vectors", "freeze_vectors")
 class TextClassifier(ClassifierContract):
     """A gated recurrent classifier of texts.
 
-    Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
+    Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``), or the path of
+    a tokenizer.json, whose tokens take the place of vocabulary_size (see ``JsonTokenizer``).
     vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
     text; keep, which ones of a longer text, or how it is read in windows, see ``Tokenizer``.
     masked, whether padding is left out (the lecture reads it).
@@ -127,7 +129,7 @@ class TextClassifier(ClassifierContract):
         *,
         cell: str = "gru",
         reset: str = "after",
-        tokenizer: str = "words",
+        tokenizer: str | os.PathLike[str] = "words",
         vocabulary_size: int = 10_000,
         embedding_size: int | None = None,
         hidden_size: int = 128,
@@ -658,6 +660,7 @@ class TextClassifier(ClassifierContract):
     def _training(self) -> dict[str, Any]:
         """The arguments as a model file tells them, which have been checked."""
         params = {k: v for k, v in self.get_params().items() if k not in UNTOLD}
+        params["tokenizer"] = told(self.tokenizer)
         if self.embedding_size is None:
             params["embedding_size"] = _EMBEDDING_SIZE
         if not self.calibrate:

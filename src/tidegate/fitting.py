@@ -22,8 +22,9 @@ from tidegate.labels import class_weights, text_weights, training_weights
 from tidegate.metrics import Evaluation, evaluate_logits, labeled
 from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
+from tidegate.subwords import tokenizer_of
 from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Tokenizer, Vocabulary, check_texts, check_tokenizer
+from tidegate.text import Vocabulary, check_texts
 from tidegate.training import EpochResult, StepResult, train_steps
 from tidegate.vectors import WordVectors, read_vectors
 
@@ -70,9 +71,8 @@ def fit_events(
     listed = listed_texts(texts)
     if start is None:
         classes, targets = encode_targets(labels, len(listed))
-        tokenizer = Tokenizer.fit(
-            listed, options.vocabulary_size, check_tokenizer(options.tokenizer), options.keep
-        )
+        wanted = options.tokenizer, listed, options.vocabulary_size, options.keep
+        tokenizer = tokenizer_of(*wanted)
     else:
         classes, targets = start.encode_labels(labels, len(listed))
         tokenizer = start.tokenizer(listed, options.vocabulary_size)

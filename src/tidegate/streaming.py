@@ -18,7 +18,8 @@ from tidegate.metrics import LabeledSet, labeled
 from tidegate.model import TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
-from tidegate.text import Tokenizer, check_tokenizer
+from tidegate.subwords import tokenizer_of
+from tidegate.text import Tokenizer
 from tidegate.training import make_adam, train_pass
 from tidegate.vectors import read_vectors
 
@@ -108,9 +109,8 @@ def _stream(
             history = classifier.history_
             stream = Stream(classifier.model_, history[-1].epoch if history else 0)
         return classifier.tokenizer_, stream
-    tokenizer = Tokenizer.fit(
-        texts, classifier.vocabulary_size, check_tokenizer(classifier.tokenizer), classifier.keep
-    )
+    wanted = classifier.tokenizer, texts, classifier.vocabulary_size, classifier.keep
+    tokenizer = tokenizer_of(*wanted)
     config = replace(
         classifier._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
     )

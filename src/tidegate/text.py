@@ -21,7 +21,7 @@ import numpy as np
 from tidegate import _kernels
 from tidegate.batch import Reading, TokenizedTexts
 from tidegate.errors import ConfigError, DataError, unknown_choice
-from tidegate.tokens import TOKENIZERS, TokenizerKind, prepare, tokens
+from tidegate.tokens import TOKENIZERS, TokenizerKind, place_tokens, prepare, tokens
 
 PADDING_ID = 0
 START_ID = 1
@@ -158,6 +158,34 @@ class Tokenizer:
         """The words' hash table, built when it is first needed."""
         return self.vocabulary.table(self.kind)
 
+    @property
+    def name(self) -> str:
+        """As model files tell it."""
+        return self.kind
+
+    def stored(self) -> tuple[str, bytes]:
+        """The name and the content of the tensor that a model file holds of it."""
+        return "vocabulary", self.vocabulary.to_bytes()
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of the whole text, whether they have an id or not."""
+        return tokens(self.kind, text)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each of them stands in the text: begin and end, in characters."""
+        return place_tokens(self.kind, text)
+
+    def without_each(self, text: str) -> Iterator[str]:
+        """The text without each of its tokens."""
+        words = self.tokens(text)
+        return (" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))
+
+    def grown(self, text: str, reach: int | None) -> Iterator[str]:
+        """The text up to each of its tokens; at most ``reach`` of them where that is not None."""
+        words = self.tokens(text)
+        starts = (max(0, i + 1 - reach) if reach is not None else 0 for i in range(len(words)))
+        return (" ".join(words[start : i + 1]) for i, start in enumerate(starts))
+
     @classmethod
     def fit(
         cls,
@@ -181,7 +209,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
-        (text,) = _checked([text])
+        (text,) = checked_texts([text])
         ids, lengths = self._ids.encode([prepare(self.kind, text)], sys.maxsize)
         return self._known(ids, lengths)[0]
 
@@ -197,9 +225,7 @@ class Tokenizer:
         most = min(max_length, sys.maxsize) if cut_early else sys.maxsize
         ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
         lengths = array("q")
-        for block in _blocks(self.kind, texts):
-            block_ids, block_lengths = self._ids.encode(block, most)
-            block_ids, block_lengths = self._known(block_ids, block_lengths)
+        for block_ids, block_lengths in self._encoded_blocks(texts, most):
             if not cut_early:
                 block_ids, block_lengths = self._cut(block_ids, block_lengths, max_length)
             ids.frombytes(block_ids.data.cast("B"))
@@ -207,6 +233,13 @@ class Tokenizer:
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return TokenizedTexts(np.asarray(ids, np.int32), offsets)
+
+    def _encoded_blocks(
+        self, texts: Iterable[str], most: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The last ids of the texts and how many each has, some texts at a time."""
+        for block in _blocks(self.kind, texts):
+            yield self._known(*self._ids.encode(block, most))
 
     def read(self, texts: Iterable[str], max_length: int) -> Reading:
         """What the network reads of each text, which are read once.
@@ -257,8 +290,8 @@ class Tokenizer:
         A word outside the vocabulary is given as it stands in the text, in lower case.
         """
         _check_max_length(max_length)
-        (text,) = _checked([text])
-        found = tokens(self.kind, text)
+        (text,) = checked_texts([text])
+        found = self.tokens(text)
         places = self.places_read(found, max_length)
         return [START_MARK if place < 0 else found[place] for place in places]
 
@@ -353,7 +386,7 @@ def _blocks(kind: TokenizerKind, texts: Iterable[str]) -> Iterator[list[str]]:
     """The checked and prepared texts in blocks of some size, so that memory stays flat."""
     block: list[str] = []
     size = 0
-    for text in _checked(texts):
+    for text in checked_texts(texts):
         block.append(prepare(kind, text))
         size += len(text) + 64  # an empty text takes memory, too
         if size >= _BLOCK_CHARACTERS:
@@ -363,7 +396,7 @@ def _blocks(kind: TokenizerKind, texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _checked(texts: Iterable[str]) -> Iterator[str]:
+def checked_texts(texts: Iterable[str]) -> Iterator[str]:
     """The texts one by one; a DataError names the first that is not a str."""
     check_texts(texts)
     for index, text in enumerate(texts):

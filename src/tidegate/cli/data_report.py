@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from tidegate.continuing import Start
     from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
+    from tidegate.text import Tokenizer
 
 _SHOWN_LABELS = 10
 _BLOCK_TEXTS = 4096
 
 
-def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
-    """The figures of a data set as the classifier will read it."""
+def examine(classifier: TextClassifier, dataset: Dataset, start: Start | None = None) -> Survey:
+    """The figures of a data set as the classifier will read it. start: what it goes on from."""
     from tidegate import data
+    from tidegate.subwords import tokenizer_of
+
+    if start is not None:
+        tokenizer = start.classifier.tokenizer_
+    else:  # the tokens are the same with any vocabulary
+        tokenizer = tokenizer_of(classifier.tokenizer, ["a"], 5, "end")
 
     train = dataset.train
     training, validation = classifier.split(len(train))
@@ -29,22 +37,19 @@ def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
         held_out["test"] = dataset.test.texts
     return data.survey(
         train,
-        _token_counts(classifier.tokenizer, train.texts),
+        _token_counts(tokenizer, train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
     )
 
 
-def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
-    """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
+def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    """[texts] int64: the tokens of each text."""
     import sys
 
     import numpy as np
 
-    from tidegate.text import Tokenizer, Vocabulary, check_tokenizer
-
-    tokenizer = Tokenizer(check_tokenizer(rules), Vocabulary(("a",)))
     blocks = []
     for start in range(0, len(texts), _BLOCK_TEXTS):
         encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)

@@ -160,6 +160,14 @@ def train(
             help="Put a linear model of up to N words in a row beside the network; 0 for none.",
         ),
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What a token is: words, lecture, or a Hugging Face tokenizer.json "
+            "(pip install 'tidegate[tokenizers]').",
+        ),
+    ] = None,
     vectors: Annotated[
         Path | None,
         typer.Option(
@@ -245,6 +253,7 @@ def train(
         "threads": threads,
         "precision": precision,
         "ngrams": ngrams,
+        "tokenizer": tokenizer,
         "vectors": None if vectors is None else str(vectors),
         "freeze_vectors": freeze_vectors,
     }
@@ -314,7 +323,9 @@ def train(
             min_classes=2 if begun is None else 1,
         )
         check_separated(dataset.train.labels, label_separator)
-        found = None if quiet and report is None else data_report.examine(classifier, dataset)
+        found = (
+            None if quiet and report is None else data_report.examine(classifier, dataset, begun)
+        )
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
