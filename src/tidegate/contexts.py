@@ -23,6 +23,7 @@ SPREAD = 0.3  # root mean square of a vector's numbers
 _POWER = 0.875  # of counts: as high as they are, rare words would look like close friends
 _MORE = 8  # columns of the subspace that are left out in the end
 _ROUNDS = 8
+MOST_TOKENS = 20_000_000  # more say hardly more, and memory stays what it is
 
 
 def context_vectors(
@@ -32,8 +33,12 @@ def context_vectors(
 
     texts: of ids below ``vocabulary_size``, of which those below ``first`` are no words. Each
     vector's numbers have the root mean square SPREAD. Where there are fewer words with neighbours
-    than numbers in a vector, none is found. The same bits for any number of threads.
+    than numbers in a vector, none is found. Of texts with more than MOST_TOKENS tokens only every
+    second one is read, or third, and so on. The same bits for any number of threads.
     """
+    every = -(-len(texts.token_ids) // MOST_TOKENS)
+    if every > 1:
+        texts = texts.select(np.arange(0, len(texts), every))
     counted = _kernels.count_contexts(
         texts.token_ids, texts.offsets, vocabulary_size, first, WINDOW, LEAST
     )

@@ -79,7 +79,9 @@ class TextClassifier(ClassifierContract):
     equations. embedding_size, hidden_size, numbers for each word, units of the state;
     embedding_size=None is 128, or what the vectors have. layers, bidirectional, pooling,
     layer_norm. vectors, a file of words' vectors to begin with (see ``read_vectors``);
-    freeze_vectors, whether those found in it stay as they are.
+    freeze_vectors, whether those found in it stay as they are. context_vectors, whether the words
+    begin with vectors from their neighbours in the training texts (see ``context_vectors``), which
+    ``fit`` alone finds, for a new model.
 
     Beside it: ngrams, n of the longest word n-grams that a linear model reads, 0 for no such model;
     ngram_cost, see ``fit_ngrams``. Both models' logits are added with the factors that suit the
@@ -167,6 +169,7 @@ class TextClassifier(ClassifierContract):
         precision: str = "auto",
         vectors: str | os.PathLike[str] | None = None,
         freeze_vectors: bool = False,
+        context_vectors: bool = False,
     ) -> None:
         self.cell = cell
         self.reset = reset
@@ -208,6 +211,7 @@ class TextClassifier(ClassifierContract):
         self.precision = precision
         self.vectors = vectors
         self.freeze_vectors = freeze_vectors
+        self.context_vectors = context_vectors
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
@@ -370,7 +374,7 @@ class TextClassifier(ClassifierContract):
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
         check_keep(self.keep)
-        check_vectors(self.vectors, self.freeze_vectors)
+        check_vectors(self.vectors, self.freeze_vectors, self.context_vectors)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
         if not 1e-6 <= check_positive("ngram_cost", self.ngram_cost) <= 1e6:
             raise ConfigError(f"ngram_cost={self.ngram_cost!r} is not between 1e-6 and 1e+6")

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file, ops
+from tidegate.batch import TokenizedTexts
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
 from tidegate.columns import unwrapped
+from tidegate.contexts import context_vectors
 from tidegate.errors import ConfigError
 from tidegate.history import History
 from tidegate.labels import class_weights, text_weights, training_weights
@@ -24,7 +26,7 @@ from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
 from tidegate.subwords import tokenizer_of
 from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Vocabulary, check_texts
+from tidegate.text import FIRST_WORD_ID, Vocabulary, check_texts
 from tidegate.training import EpochResult, StepResult, train_steps
 from tidegate.vectors import WordVectors, read_vectors
 
@@ -151,6 +153,8 @@ def fit_events(
             new = 0 if start is None else start.classifier.model_.config.vocabulary_size
             there = vectors.fill(model.parameters["embedding.weight"], new)
         frozen = there if options.freeze_vectors else None
+    elif options.context_vectors and start is None and not goes_on:
+        _begin_with_contexts(model, train_set.texts, train_config.seed)
     history = History()
     for event in train_steps(
         model,
@@ -207,6 +211,14 @@ def fit_events(
         start.check_kept(model.probabilities(kept_logits), classes)
     trained = model_file.TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
     return trained, validated, None if vectors is None else vectors.counts()
+
+
+def _begin_with_contexts(model: TextModel, texts: TokenizedTexts, seed: int) -> None:
+    """Give the words their vectors of ``context_vectors``, and the others as large ones."""
+    table = model.parameters["embedding.weight"]
+    ids, values = context_vectors(texts, len(table), FIRST_WORD_ID, table.shape[1], seed)
+    if len(ids):
+        WordVectors(ids, values, wanted=len(table) - FIRST_WORD_ID).fill(table)
 
 
 def _read_vectors(

@@ -25,7 +25,8 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
 LONGEST = 5
-MAX_BITS = 20
+MAX_BITS = 22
+_PAIRS_BITS = 20  # most for what is no longer than pairs of words
 _LEAST_BITS = 10
 _MOST_WEIGHTS = 1 << 26
 _ROUNDS = 100
@@ -83,9 +84,10 @@ def bits_for(texts: Sequence[str], kind: TokenizerKind, longest: int, classes: i
 
     classes: with many of them there are fewer buckets, so that weights take 256 MB at most.
     """
-    found = np.unique(hash_texts(texts, kind, longest, MAX_BITS).buckets)
+    most = MAX_BITS if longest > 2 else _PAIRS_BITS
+    found = np.unique(hash_texts(texts, kind, longest, most).buckets)
     wanted = int(np.ceil(np.log2(max(1, 4 * len(found)))))
-    most = min(MAX_BITS, (_MOST_WEIGHTS // classes).bit_length() - 1)
+    most = min(most, (_MOST_WEIGHTS // classes).bit_length() - 1)
     return max(min(max(wanted, _LEAST_BITS), most), 1)
 
 

@@ -25,6 +25,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The lecture's job: what Keras does with IMDB, down to reading the padding.
     "lecture": {"tokenizer": "lecture", "masked": False, "epochs": 3, "calibrate": False},
     "default": _FOR_FILES,
-    "accurate": {**_FOR_FILES, "hidden_size": 128, "validation_fraction": 0.1},
+    # Chosen on four fifths and one fifth of IMDB's training half, apart by film.
+    "accurate": {
+        **_FOR_FILES,
+        "hidden_size": 256,
+        "keep": "both",
+        "context_vectors": True,
+        "vocabulary_dropout": 0.0,
+        "embedding_dropout": 0.5,
+        "average": 0.998,
+        "ngrams": 3,
+        "validation_fraction": 0.1,
+    },
     "fast": {"embedding_size": 64, "hidden_size": 64, "ngrams": 2},
 }

@@ -80,12 +80,18 @@ class WordVectors:
         return there
 
 
-def check_vectors(vectors: object, freeze: object) -> None:
-    """ConfigError unless they are None or a path, and whether they stay as they are."""
+def check_vectors(vectors: object, freeze: object, contexts: object) -> None:
+    """ConfigError unless they are None or a path, and whether they stay, and words have others."""
     if vectors is not None and (not isinstance(vectors, (str, os.PathLike)) or not str(vectors)):
         raise ConfigError(f"vectors={vectors!r} is not a path; give a file of words' vectors")
     if not isinstance(freeze, bool):
         raise ConfigError(f"freeze_vectors={freeze!r} is neither True nor False")
+    if not isinstance(contexts, bool):
+        raise ConfigError(f"context_vectors={contexts!r} is neither True nor False")
+    if contexts and vectors is not None:
+        raise ConfigError(
+            f"context_vectors=True and vectors={str(vectors)!r} are two beginnings; set one of them"
+        )
     if freeze and vectors is None:
         raise ConfigError("freeze_vectors=True has no vectors to freeze; set vectors to a file")
 
