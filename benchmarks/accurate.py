@@ -99,7 +99,8 @@ def one_seed(seed: int, train: LabeledTexts, test: LabeledTexts, work: Path) -> 
     right = {"both": classifier.predict(test.texts) == np.array(test.labels)}
     scoring_seconds = time.perf_counter() - begun
     ngrams, mix = classifier.ngrams_, classifier.mix_
-    assert ngrams is not None
+    if ngrams is None:
+        raise SystemExit(f"preset {PRESET} has no linear model to compare with")
     linear = ngrams.scores(test.texts)[:, 0] > 0
     right["linear"] = classifier.classes_[linear.astype(int)] == np.array(test.labels)
     classifier.ngrams_, classifier.mix_ = None, (1.0, 0.0)
