@@ -250,8 +250,7 @@ def trace_gates(classifier: TextClassifier, text: str) -> GateTrace:
     """The first layer's gates over ``text``, as it reads forward.
 
     Padding and what was cut away are left out, START_MARK is not; of windows, it is the last one.
-    DataError for a text without
-    words.
+    DataError for a text without words.
     """
     classifier.predict_proba([text])  # fitted, and a text
     model, tokenizer = classifier.model_, classifier.tokenizer_
