@@ -98,6 +98,28 @@ def tidegate(
     )
 
 
+def predicting(folder: Path, model: str) -> subprocess.Popen[bytes]:
+    """``tidegate predict`` as a process that awaits lines."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tidegate", "predict", model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=environment(),
+    )
+
+
+def ask(process: subprocess.Popen[bytes], text: str) -> bytes:
+    """Give the process a line, and get its answer while it waits for the next one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(text.encode() + b"\n")
+    process.stdin.flush()
+    assert select.select([process.stdout], [], [], 60)[0], "no answer before the end of input"
+    return process.stdout.readline()
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder``, hidden ones too, and its bytes."""
     return {
@@ -671,24 +693,11 @@ def test_five_thousand_lines_keep_their_order(folder: Path, classifier: TextClas
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes can't be waited on there")
 def test_a_slow_writer_gets_each_answer_at_once(folder: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tidegate", "predict", "model.safetensors"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=folder,
-        env=environment(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    process = predicting(folder, "model.safetensors")
     for text, label in (("a superb film", b"pos"), ("a dreadful film", b"neg")):
-        process.stdin.write(text.encode() + b"\n")
-        process.stdin.flush()
-        assert select.select([process.stdout], [], [], 60)[0], "no answer before the end of input"
-        assert process.stdout.readline().startswith(label + b"\t")
-    process.stdin.close()
-    assert process.stdout.read() == b""
-    process.stdout.close()
-    assert process.wait(60) == 0
+        assert ask(process, text).startswith(label + b"\t")
+    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 0
 
 
 def test_a_text_of_five_megabytes(folder: Path, classifier: TextClassifier) -> None:
@@ -973,19 +982,8 @@ def test_ctrl_c_between_two_steps(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT can't be sent to one process there")
 def test_ctrl_c_while_lines_are_awaited(folder: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tidegate", "predict", "model.safetensors"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env=environment(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(b"superb\n")
-    process.stdin.flush()
-    process.stdout.readline()  # it waits for the next line now
+    process = predicting(folder, "model.safetensors")
+    ask(process, "superb")
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, b"tidegate: interrupted\n")
