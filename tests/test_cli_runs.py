@@ -15,8 +15,10 @@ import pytest
 
 from test_cli import (
     SMALL,
+    ask,
     assert_refused,
     environment,
+    predicting,
     reviews,
     snapshot,
     start_training,
@@ -229,19 +231,8 @@ def test_a_signal_that_is_ignored_stays_ignored(folder: Path) -> None:
 @posix
 def test_lines_awaited_when_asked_to_end(folder: Path, whole: bytes) -> None:
     (folder / "m.safetensors").write_bytes(whole)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tidegate", "predict", "m.safetensors"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env=environment(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(b"superb\n")
-    process.stdin.flush()
-    process.stdout.readline()
+    process = predicting(folder, "m.safetensors")
+    ask(process, "superb")
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (143, b"tidegate: interrupted by SIGTERM\n")

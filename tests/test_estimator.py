@@ -632,6 +632,7 @@ DEFAULTS: dict[str, Any] = {
     "threads": None,
     "precision": "auto",
     "vectors": None,
+    "context_vectors": False,
     "freeze_vectors": False,
 }
 

@@ -20,6 +20,7 @@ ARRAYS = {
     "dtype=int32, shape=(*)": "_Int32s",
     "dtype=int32, shape=(*, *)": "_Int32Rows",
     "dtype=int64, shape=(*)": "_Int64s",
+    "dtype=float64, shape=(*)": "_Float64s",
 }
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import Reading
+from tidegate.checks import check_flag, check_path
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.errors import (
@@ -41,7 +41,7 @@ from tidegate.labels import (
 from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST
-from tidegate.noise import Dropout
+from tidegate.noise import Dropout, check_rate
 from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
@@ -63,6 +63,16 @@ _AUTO_EPOCHS = (3, 20)
 _EMBEDDING_SIZE = 128
 # Arguments that model files don't tell: they are of the machine that trained, not of the model.
 UNTOLD = ("threads", "vectors", "freeze_vectors")
+
+# Dropout's rates, and the arguments that are they.
+_RATES = {
+    "words": "word_dropout",
+    "vocabulary": "vocabulary_dropout",
+    "embedding": "embedding_dropout",
+    "layers": "layer_dropout",
+    "recurrent": "recurrent_dropout",
+    "output": "dropout",
+}
 
 
 class TextClassifier(ClassifierContract):
@@ -113,16 +123,18 @@ class TextClassifier(ClassifierContract):
     numbers), history_ (a list of EpochResult, of the network alone, see ``History``; seconds are
     not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the
     factors of both models' logits; without one, (factor, 0.0)), thresholds_ (None until
-    ``tune_threshold``), after ``fit`` alone validation_ (the Evaluation of the final model on the
-    validation texts, None without any), and training_ (the arguments above as the model was trained
-    with them, which ``save`` writes whatever was set since; of vectors it tells nothing), and
-    vectors_ (how many words had a vector in the file, None without one, or where a resumed
-    training had no need to read it).
+    ``tune_threshold``), conversion_ (of an imported model, where it is from and how exactly it is
+    the same, until it is trained further; else None), after ``fit`` alone validation_ (the
+    Evaluation of the final model on the validation texts, None without any), and training_ (the
+    arguments above as the model was trained with them, which ``save`` writes whatever was set
+    since; of vectors it tells nothing), and vectors_ (how many words had a vector in the file, None
+    without one, or where a resumed training had no need to read it).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
+    conversion_: dict[str, Any] | None = None
     _stream: streaming.Stream | None = None  # what partial_fit goes on with
     vectors_: dict[str, int] | None = None
 
@@ -252,8 +264,8 @@ class TextClassifier(ClassifierContract):
         labels: one for each text; or any number of them for each text, as lists, tuples or sets, or
         as an array of 0 and 1 [texts, labels]. Each label then is a question of its own.
         sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
-        class_weight. Validation and scores count every text once, and so does the linear model,
-        which leaves out texts of weight 0. validation: texts and labels to validate each epoch on,
+        class_weight, and counts in both models. Validation and scores count every text once.
+        validation: texts and labels to validate each epoch on,
         in place of a share of the others, which then all train. DataError for a label that is none
         of theirs.
         """
@@ -282,6 +294,8 @@ class TextClassifier(ClassifierContract):
         """
         self.check()
         if start is not None:
+            if not isinstance(start, Start):
+                raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
             check_options(self, start.classifier)
         events = fit_events(
             self,
@@ -316,6 +330,7 @@ class TextClassifier(ClassifierContract):
         self.training_ = trained.training
         self.ngrams_, self.mix_ = trained.ngrams, trained.mix
         self.thresholds_ = trained.thresholds
+        self.conversion_ = trained.conversion
 
     def partial_fit(
         self,
@@ -446,12 +461,7 @@ class TextClassifier(ClassifierContract):
             label_smoothing=self.label_smoothing,
             patience=self.patience,
             dropout=Dropout(
-                words=self.word_dropout,
-                vocabulary=self.vocabulary_dropout,
-                embedding=self.embedding_dropout,
-                layers=self.layer_dropout,
-                recurrent=self.recurrent_dropout,
-                output=self.dropout,
+                **{part: check_rate(name, getattr(self, name)) for part, name in _RATES.items()}
             ),
         )
 
@@ -615,6 +625,7 @@ class TextClassifier(ClassifierContract):
         classifier has not been trained on.
         """
         check_whole("seed", seed, 0, 2**63 - 1)
+        check_flag("intervals", intervals)
         begun = time.perf_counter()
         self._fitted()
         listed = listed_texts(texts)
@@ -658,7 +669,10 @@ class TextClassifier(ClassifierContract):
             self.ngrams_,
             self.mix_,
             self.thresholds_,
+            # Of weights that are rounded now, nothing was measured.
+            self.conversion_ if quantize is None else None,
         )
+        path = check_path("path", path)
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
     def _training(self) -> dict[str, Any]:
@@ -683,7 +697,7 @@ class TextClassifier(ClassifierContract):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """The classifier that ``save`` wrote. ModelFileError for anything else."""
-        return cls.from_tensors(*storage.read_tensors(Path(path)), path)
+        return cls.from_tensors(*storage.read_tensors(check_path("path", path)), path)
 
     @classmethod
     def from_tensors(

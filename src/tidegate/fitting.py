@@ -16,11 +16,12 @@ from tidegate import model_file, ops
 from tidegate.batch import TokenizedTexts
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
+from tidegate.checks import check_path, check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.contexts import context_vectors
 from tidegate.errors import ConfigError
 from tidegate.history import History
-from tidegate.labels import class_weights, text_weights, training_weights
+from tidegate.labels import class_weights, float32_weights, text_weights, training_weights
 from tidegate.metrics import Evaluation, evaluate_logits, labeled
 from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
@@ -106,16 +107,17 @@ def fit_events(
     train_config = options._train_config(epochs=options.epochs_for(len(listed)))
     if validation is not None:
         train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
-        held_texts = listed_texts(validation[0])
-        held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
+        held, held_labels = check_text_pair("validation", validation)
+        held_texts = listed_texts(held)
+        held_targets = targets_of(classes, held_labels, len(held_texts), many=many)
     else:
         held_texts = [listed[row] for row in validation_rows.tolist()]
         held_targets = targets[validation_rows]
-    weights = training_weights(
-        class_weights(options.class_weight, classes, targets[train_rows]),
-        None if text_weight is None else text_weight[train_rows],
-        targets[train_rows],
+    # Of all texts: the linear model is fitted on those of validation in the end, too.
+    counts = training_weights(
+        class_weights(options.class_weight, classes, targets[train_rows]), text_weight, targets
     )
+    weights = None if counts is None else float32_weights(counts[train_rows])
     read = tokenizer.read(listed, options.max_length).select(train_rows)
     train_set = labeled(read, targets[train_rows], weights).by_rows()
     held_set = labeled(tokenizer.read(held_texts, options.max_length), held_targets)
@@ -161,7 +163,7 @@ def fit_events(
         train_set,
         held_set,
         train_config,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=None if checkpoint is None else check_path("checkpoint", checkpoint),
         resume=resume,
         start=None if start is None else start.digest(),
         vectors=vectors_file,
@@ -189,9 +191,10 @@ def fit_events(
         }
 
         def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
-            counted = rows if text_weight is None else rows[text_weight[rows] > 0]
+            counted = rows if counts is None else rows[counts[rows] > 0]
             given = hashed.select(counted), targets[counted], len(classes)
-            return fit_ngrams(*given, **ngram_settings)
+            each = None if counts is None else counts[counted]
+            return fit_ngrams(*given, **ngram_settings, counts=each)
 
         ngrams = fit_on(train_rows)
         scores = ngrams.score_rows(held_hashed)

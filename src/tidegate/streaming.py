@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file, ops
+from tidegate.columns import unwrapped
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
@@ -19,7 +20,7 @@ from tidegate.model import TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
 from tidegate.subwords import tokenizer_of
-from tidegate.text import Tokenizer
+from tidegate.text import Tokenizer, check_column
 from tidegate.training import make_adam, train_pass
 from tidegate.vectors import read_vectors
 
@@ -89,7 +90,7 @@ def partial_fit(
     classifier.history_ = History([*earlier, result][-MOST_RESULTS:])
     classifier.classes_, classifier.tokenizer_ = known, tokenizer
     classifier.ngrams_, classifier.mix_ = None, (1.0, 0.0)
-    classifier.thresholds_ = classifier.validation_ = None
+    classifier.thresholds_ = classifier.validation_ = classifier.conversion_ = None
     classifier.training_ = training
     classifier.model_ = stream.model
     classifier._stream = stream
@@ -132,6 +133,8 @@ def _stream(
 def _classes(classifier: TextClassifier, given: Iterable[Any] | None) -> npt.NDArray[Any]:
     """All labels that there may be. DataError if they are not known or not the earlier ones."""
     if given is not None:
+        given = unwrapped(given)
+        check_column("classes", given, "give a list of all labels")
         listed = list(given)
         given_classes, _ = encode_labels(listed, len(listed))
     if not classifier.__sklearn_is_fitted__():

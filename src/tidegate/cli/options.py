@@ -21,6 +21,11 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def whole(help: str) -> Any:
+    """The option of a whole number."""
+    return typer.Option(parser=whole_number, metavar="N", help=help)
+
+
 def number(text: str) -> float:
     """A finite float; whether it is in range is for the configuration to say."""
     try:
@@ -32,6 +37,11 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise typer.BadParameter(f"{_short(text)} is not a finite number")
     return value
+
+
+def delimiter(text: str) -> str:
+    """One character; a tab, which is hard to type, also by its name or as \\t."""
+    return "\t" if text.lower() in ("tab", "\\t") else text
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,18 @@ LabelSeparator = Annotated[
     typer.Option(
         "--label-separator",
         metavar="MARK",
-        help="What stands between the labels of a text that has several, such as ';'.",
+        help="What stands between the labels of a text that has several, such as ';'; an empty "
+        "cell then is a text without labels.",
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        parser=delimiter,
+        metavar="MARK",
+        help="What stands between the cells of a .csv or .tsv file, such as ';' or tab. Without "
+        "it, a .csv file's first rows say whether it is a comma, ';', a tab or '|'.",
     ),
 ]
 Format = Annotated[
@@ -127,6 +148,13 @@ Encoding = Annotated[
         metavar="NAME",
         help="Of files that are neither UTF-8 nor UTF-16 with a byte order mark, such as cp1252.",
     ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace files that are there already.", show_default=False),
 ]
 Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write the results as JSON.")
