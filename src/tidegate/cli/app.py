@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from tidegate.cli import terminal
+from tidegate.cli.compare import compare
 from tidegate.cli.evaluate import evaluate
 from tidegate.cli.explain import explain
 from tidegate.cli.exporting import export
@@ -26,6 +27,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(compare)
 app.command()(explain)
 app.command()(info)
 app.command("import")(import_)
@@ -120,6 +122,7 @@ _PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
         *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
         *("max_loss", "labels", "name", "to", "vectors", "freeze_vectors", "tokenizer"),
+        *("cells", "seeds", "budget", "margin"),
         *("first_id", "padding_id", "start_id", "unknown_id"),
     )
 }
