@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tidegate import ops, reference
-from tidegate.batch import TokenizedTexts
+from tidegate.batch import PackedBatch, TokenizedTexts
 from tidegate.compare.forgetting import (
     fading,
     longest_rows,
@@ -28,7 +28,8 @@ def weights_of(kind: reference.Kind, seed: int = 0) -> reference.RecurrentWeight
     gates = len(reference.gates_of(kind)) * HIDDEN
     after = kind == "gru_after"
     return reference.RecurrentWeights(
-        *(draw(0, 0.5, size).astype(np.float32) for size in ((INPUTS, gates), (HIDDEN, gates))),
+        draw(0, 0.5, (INPUTS, gates)).astype(np.float32),
+        draw(0, 0.5, (HIDDEN, gates)).astype(np.float32),
         draw(0, 0.5, gates).astype(np.float32),
         draw(0, 0.5, gates).astype(np.float32) if after else None,
     )
@@ -43,7 +44,7 @@ def test_states_have_the_gradient_that_the_kernels_give_to_initial_ones(
     table = np.random.default_rng(1).normal(size=(VOCABULARY, INPUTS)).astype(np.float32)
     weights, towards = weights_of(kind), np.random.default_rng(2).normal(size=(1, HIDDEN))
 
-    def packed(row: list[int]) -> tuple[reference.PackedBatch, np.ndarray]:
+    def packed(row: list[int]) -> tuple[PackedBatch, np.ndarray]:
         settings = {"max_length": STEPS, "masked": True, "vocabulary_size": VOCABULARY}
         batch = ops.pack(texts_of(row), [0], **settings)  # type: ignore[arg-type]
         return batch, table[batch.words]
@@ -57,10 +58,14 @@ def test_states_have_the_gradient_that_the_kernels_give_to_initial_ones(
         rest, rest_inputs = packed(words[step + 1 :])
         hidden = outputs[step : step + 1]
         cell = tape.cell_before[step + 1 : step + 2]
-        begun = {"initial": hidden.astype(np.float32)}
-        if kind == "lstm":
-            begun["initial_cell"] = cell.astype(np.float32)
-        _, _, kernel_tape = ops.recurrent_forward(kind, rest, rest_inputs, weights, **begun)
+        _, _, kernel_tape = ops.recurrent_forward(
+            kind,
+            rest,
+            rest_inputs,
+            weights,
+            initial=hidden.astype(np.float32),
+            initial_cell=cell.astype(np.float32) if kind == "lstm" else None,
+        )
         found = ops.recurrent_backward(kernel_tape, towards.astype(np.float32))
         assert found.initial is not None
         np.testing.assert_allclose(found.initial[0], states[step], rtol=2e-4, atol=2e-6)
@@ -84,10 +89,10 @@ def test_states_have_the_gradient_that_the_kernels_give_to_initial_ones(
             assert states[step, unit] == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
-def model_of(seed: int = 0, **changed: object) -> TextModel:
+def model_of(**changed: object) -> TextModel:
     settings = {"vocabulary_size": VOCABULARY, "embedding_size": INPUTS, "hidden_size": HIDDEN}
     settings |= {"max_length": 9, "masked": True}
-    model = TextModel.initialize(ModelConfig(**(settings | changed)), seed)  # type: ignore[arg-type]
+    model = TextModel.initialize(ModelConfig(**(settings | changed)), 0)  # type: ignore[arg-type]
     # Initial vectors are so small that states would hardly differ.
     model.parameters["embedding.weight"][...] *= 20
     return model

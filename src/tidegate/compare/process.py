@@ -24,6 +24,7 @@ from tidegate.compare.runs import RunResult
 from tidegate.errors import TidegateError, TrainingError
 from tidegate.training import EpochResult, StepResult
 
+_WORKER = ("-m", "tidegate.compare.worker")
 _TOLD_ERRORS = 2_000  # characters of a broken process's last words
 
 
@@ -120,7 +121,7 @@ def run(job: Job, folder: Path) -> Iterator[Told | RunResult]:
     with (
         tempfile.TemporaryFile(dir=folder) as errors,
         subprocess.Popen(  # noqa: S603 (this package's own module)
-            [sys.executable, "-m", "tidegate.compare.worker", str(path)],
+            [sys.executable, *_WORKER, str(path)],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             stderr=errors,
