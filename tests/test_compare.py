@@ -358,6 +358,7 @@ def test_what_is_held_out_to_test_on() -> None:
         ({"preset": "fats"}, "preset='fats'"),
         ({"options": {"cell": "lstm"}}, "cell is what a comparison decides"),
         ({"options": {"hidden_size": 0}}, "hidden_size=0"),
+        ({"options": {"class_weight": {0: 2.0}}}, "JSON values"),
         ({"options": {"validation_fraction": 0.0}}, "nothing to choose"),
     ],
 )
@@ -380,6 +381,22 @@ def test_a_process_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(DataError, match="bad texts"):
         list(process.run(job, tmp_path))
     assert issubclass(DataError, TidegateError)
+
+
+def test_texts_and_labels_that_can_not_be_compared() -> None:
+    def refuse(message: str, *parts: Part) -> None:
+        with pytest.raises(DataError, match=message):
+            next(compare_steps(PLAN, Parts(*parts)))
+
+    refuse("there are no test texts", PARTS.train, Part([], []))
+    refuse("there are no validation texts", PARTS.train, PARTS.test, Part([], []))
+    refuse("every label is 'good'", Part(["a", "b"], ["good", "good"]), PARTS.test)
+    refuse("label 'odd' is not one", PARTS.train, Part(["a"], ["odd"]))
+    refuse("leave none to choose", Part(["a"], [["good", "bad"]]), Part(["a"], [[]]))
+    with pytest.raises(DataError, match="text 1 is a bytes"):
+        Part.of(["a", b"b"], [0, 1])  # type: ignore[list-item]
+    with pytest.raises(DataError, match="2 texts have 1 labels"):
+        Part.of(["a", "b"], [0])
 
 
 def test_texts_go_to_the_process_as_they_are(tmp_path: Path) -> None:

@@ -355,9 +355,7 @@ class RecurrentGradients:
     """inputs: [W, I], or [N + P, I] if dense. kernel: [I, G*H]. recurrent_kernel: [H, G*H].
 
     bias: [G*H]. recurrent_bias: [3*H] for ``gru_after``, else None. initial, initial_cell:
-    [B, H] in packed order if the forward pass was given these states, else None. states: [N + P, H]
-    of the hidden state after each position's step, an LSTM's cell state held; from here alone, as
-    the kernels keep none, else None.
+    [B, H] in packed order if the forward pass was given these states, else None.
     """
 
     inputs: AnyFloats
@@ -367,7 +365,6 @@ class RecurrentGradients:
     recurrent_bias: AnyFloats | None
     initial: AnyFloats | None
     initial_cell: AnyFloats | None
-    states: AnyFloats | None = None
 
 
 def recurrent_forward(
@@ -445,12 +442,18 @@ def recurrent_forward(
 
 
 def recurrent_backward(
-    kind: Kind, tape: RecurrentTape, d_last: Floats, d_outputs: Floats | None = None
+    kind: Kind,
+    tape: RecurrentTape,
+    d_last: Floats,
+    d_outputs: Floats | None = None,
+    d_states: Float64 | None = None,
 ) -> RecurrentGradients:
     """Gradients of everything that went into ``recurrent_forward``.
 
     d_last: [B, H], gradient of each packed row's last hidden state. d_outputs: [N + P, H],
     gradient of the state after each position's step (beyond what reaches it from d_last), or None.
+    d_states: [N + P, H] out, if given: the gradient of that state with all that reaches it, an
+    LSTM's cell state held.
     """
     batch, weights = tape.batch, tape.weights
     _, step_backward = _CELLS[kind]
@@ -461,12 +464,12 @@ def recurrent_backward(
     d_projection = np.empty((batch.total_positions, weights.kernel.shape[1]))
     d_recurrent_kernel = np.zeros(weights.recurrent_kernel.shape)
     d_recurrent_bias = np.zeros(weights.bias.shape)
-    d_states = np.empty((batch.total_positions, d_last.shape[1]))
 
     for joining, rows, at in reversed(list(_schedule(batch))):
         if d_outputs is not None:
             d_hidden[rows] += d_outputs[at]
-        d_states[at] = d_hidden[rows]
+        if d_states is not None:
+            d_states[at] = d_hidden[rows]
         gradients = step_backward(
             {name: values[at] for name, values in tape.gates.items()},
             tape.hidden_before[at],
@@ -497,7 +500,6 @@ def recurrent_backward(
         recurrent_bias=d_recurrent_bias if kind == "gru_after" else None,
         initial=d_hidden[:padding_row].copy() if tape.given_initial else None,
         initial_cell=d_cell[:padding_row].copy() if tape.given_initial_cell else None,
-        states=d_states,
     )
 
 

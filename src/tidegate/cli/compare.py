@@ -17,7 +17,7 @@ from tidegate import atomic
 from tidegate.cli import files, options, terminal
 from tidegate.cli.labels import check_separated, check_separator, split_labels
 from tidegate.cli.progress import TrainingBar, epoch_line
-from tidegate.errors import ConfigError, OutputExistsError, TrainingInterrupted
+from tidegate.errors import ConfigError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from tidegate.compare import Comparison, Done, Parts, Plan
@@ -212,6 +212,8 @@ def compare(
         if not quiet:
             terminal.say(f"data: {dataset.origin}")
             terminal.say(_described(plan, parts))
+            if resume and not work.exists():
+                terminal.say(f"no kept runs at {work}: beginning at the start")
         found: Comparison | None = None
         with _interruptions(work), TrainingBar(1, shown=terminal.progress_wanted(quiet)) as bar:
             for event in compare_steps(plan, parts, work=work, resume=resume):
@@ -330,5 +332,3 @@ def _interruptions(work: Path) -> Iterator[None]:
         raise terminal.OutputClosedError(
             f"stopped, for nobody reads standard output any more; {kept}"
         ) from None
-    except OutputExistsError as error:
-        raise OutputExistsError(f"{error}, or begin anew with --force") from error

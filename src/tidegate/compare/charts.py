@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 132, 16, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 128, 16, 48
 _MARKS = 8  # on a line of many points
-_LINE = 15  # between two names beside the lines
+_LINE = 16  # between two names beside the lines
 
 Point = tuple[float, float]
 Ticks = list[tuple[float, str]]
@@ -170,7 +170,7 @@ def _frame(x: Axis, y: Axis) -> str:
         )
     middle = (_TOP + HEIGHT - _BOTTOM) / 2
     parts.append(
-        f'<text class="mid" transform="translate(14 {middle:.0f}) rotate(-90)">'
+        f'<text class="mid" transform="translate(12 {middle:.0f}) rotate(-90)">'
         f"{escape(y.label)}</text>"
     )
     return "".join(parts)

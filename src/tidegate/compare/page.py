@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.compare import table
+from tidegate.compare import table, words
 from tidegate.compare.charts import Axis, Series, interval_chart, line_chart, span
 
 Report = Mapping[str, Any]
@@ -38,14 +38,16 @@ tr.chosen td:first-child::before { content: "➜ "; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr));
-  gap: 1.5rem; } figure { margin: 0; max-width: 40rem; }
+  gap: 1.5rem; } figure { margin: 0; max-width: 40rem; min-width: 0; }
 figcaption { font-size: .92rem; max-width: 40rem; }
-svg { width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif; }
+svg { width: 100%; height: auto; display: block;
+  font: 12px system-ui, sans-serif; }
 svg text { fill: var(--text); } .mid { text-anchor: middle; } .end { text-anchor: end; }
 .grid { stroke: var(--line); stroke-width: 1; opacity: .6; } .axis { stroke: var(--soft); }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; } .band { opacity: .12; }
 ul { max-width: 46rem; padding-left: 1.2rem; margin: .5rem 0; font-size: .92rem; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+@media (max-width: 40rem) { svg { font-size: 16px; } dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: .4rem; } }
 @media print { body { max-width: none; } }
 """
 
@@ -60,19 +62,19 @@ def page(report: Report) -> str:
     name = report["source"]["name"] if "source" in report else "texts"
     header, rows = table.figures(report)
     chosen = None if report["choice"] is None else report["choice"]["chosen"]
-    marked = [row["model"] == chosen for row in table.sound(report)]
+    marked = [row["model"] == chosen for row in words.sound(report)]
     body = [
         f"<h1>Comparison: {escape(str(name))}</h1>",
-        f'<div class="advice">{_paragraphs(table.advice(report))}</div>',
-        *(f"<p>{escape(line)}.</p>" for line in table.failures(report)),
-        _facts(table.setting(report)),
+        f'<div class="advice">{_paragraphs(words.advice(report))}</div>',
+        *(f"<p>{escape(line)}.</p>" for line in words.failures(report)),
+        _facts(words.setting(report)),
         "<h2>Measured</h2>",
         _table(header, rows, marked),
-        _list(table.notes(report), "soft"),
+        _list(words.notes(report), "soft"),
         _charts(_accuracy_charts(report)),
         "<h2>Differences on the test texts</h2>",
         _table(*table.tests(report)),
-        f'<p class="soft">{escape(table.method(report))}</p>',
+        f'<p class="soft">{escape(words.method(report))}</p>',
         *_forgetting(report),
     ]
     joined = "\n".join(filter(None, body))
@@ -93,14 +95,14 @@ def _forgetting(report: Report) -> list[str]:
     if gradients[1]:
         parts += [
             "<h2>Why a plain RNN forgets</h2>",
-            f"<p>{escape(table.fading_words(report))}</p>",
+            f"<p>{escape(words.fading_words(report))}</p>",
             _charts([_gradient_chart(report, "trained"), _gradient_chart(report, "initial")]),
             _table(*gradients),
         ]
     if distances[1]:
         parts += [
             "<h2>Deciding words ever farther from the end</h2>",
-            f"<p>{escape(table.distance_words(report))}</p>",
+            f"<p>{escape(words.distance_words(report))}</p>",
             _charts([_distance_chart(report)]),
             _table(*distances),
         ]
@@ -162,7 +164,7 @@ def _share(value: float) -> str:
 
 
 def _accuracy_charts(report: Report) -> list[tuple[str, str] | None]:
-    rows = table.sound(report)
+    rows = words.sound(report)
     if not rows:
         return []
     intervals = [
@@ -199,7 +201,7 @@ def _accuracy_charts(report: Report) -> list[tuple[str, str] | None]:
 def _progress_chart(report: Report, *, by_seconds: bool) -> tuple[str, str]:
     """Validation accuracy after each epoch: the seeds' mean, and their range."""
     series = []
-    for row in table.sound(report):
+    for row in words.sound(report):
         runs = [seed["epochs"] for seed in row["seeds"]]
         if not runs[0]:  # the linear model has no epochs
             continue
@@ -212,7 +214,7 @@ def _progress_chart(report: Report, *, by_seconds: bool) -> tuple[str, str]:
             band.append((x, min(values), max(values)))
         series.append(Series(row["label"], row["model"], points, band))
     longest = max([1.0, *(one.points[-1][0] for one in series)])
-    for row in table.sound(report):
+    for row in words.sound(report):
         if row["kind"] == "linear":
             trained, accuracy = row["train_seconds"]["median"], row["validation"]["accuracy"]
             # By epochs it has no place, and is what the others are held against.
@@ -232,15 +234,18 @@ def _progress_chart(report: Report, *, by_seconds: bool) -> tuple[str, str]:
         x_axis,
         Axis("validation accuracy", max(0.0, low), min(1.0, high), show=_share),
     )
-    seeds = report["plan"]["seeds"]
-    shown = f"mean of {seeds} seeds, with their range" if seeds > 1 else "one seed"
     over = "over the seconds of training" if by_seconds else "after each epoch"
-    return chart, f"Validation accuracy {over}; {shown}."
+    return chart, f"Validation accuracy {over}; {_seeds(report)}."
+
+
+def _seeds(report: Report) -> str:
+    seeds = report["plan"]["seeds"]
+    return f"mean of {seeds} seeds, with their range" if seeds > 1 else "one seed"
 
 
 def _gradient_chart(report: Report, stage: str) -> tuple[str, str] | None:
     series, least, reach = [], 0.1, 1
-    for row in table.sound(report):
+    for row in words.sound(report):
         found = (row["gradients"] or {}).get(stage)
         if found is None:
             continue
@@ -258,9 +263,7 @@ def _gradient_chart(report: Report, stage: str) -> tuple[str, str] | None:
         f"What is left of the gradient over the distance from the end, {when}",
         series,
         Axis("steps from the end", 0.0, float(reach)),
-        Axis(
-            "share of the gradient's norm at the end", least / 2.0, max(1.0, most) * 2.0, log=True
-        ),
+        Axis("share of the norm at the end", least / 2.0, max(1.0, most) * 2.0, log=True),
     )
     caption = f"{when.capitalize()}. Median text, and the range from 10 to 90 % of the texts."
     return chart, caption
@@ -268,7 +271,7 @@ def _gradient_chart(report: Report, stage: str) -> tuple[str, str] | None:
 
 def _distance_chart(report: Report) -> tuple[str, str] | None:
     series = []
-    for row in table.sound(report):
+    for row in words.sound(report):
         found = row["distances"]
         if found is None:
             continue
@@ -293,4 +296,4 @@ def _distance_chart(report: Report) -> tuple[str, str] | None:
         Axis("words behind the deciding ones", 0.0, reach),
         Axis("accuracy", max(0.0, low), min(1.0, high), show=_share),
     )
-    return chart, "Mean of the seeds, and their range."
+    return chart, f"After training; {_seeds(report)}."

@@ -19,6 +19,7 @@ from tidegate.fitting import listed_texts
 from tidegate.labels import plain
 from tidegate.model import check_whole
 from tidegate.records import check_positive
+from tidegate.targets import encode_targets, targets_of
 
 # By name: what a TextClassifier has to be told of its cell. None for the linear model.
 MODELS: dict[str, dict[str, str] | None] = {
@@ -75,7 +76,17 @@ class Plan:
         margin = self.margin
         if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
             raise ConfigError(f"margin={margin!r} is not a share of the texts, such as 0.01")
-        for name in self.options:
+        options = {name: plain(value) for name, value in self.options.items()}
+        try:
+            same = json.loads(json.dumps(options)) == options
+        except TypeError:
+            same = False
+        if not same:  # another process is told of them
+            raise ConfigError(
+                "options are to be JSON values: numbers, words, lists, and dicts of words"
+            )
+        object.__setattr__(self, "options", options)
+        for name in options:
             if name in _OWN:
                 raise ConfigError(f"{name} is what a comparison decides by itself; leave it out")
         for name in self.networks:
@@ -137,6 +148,9 @@ class Part:
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Part:
         """Of whatever ``TextClassifier.fit`` takes; an array of 0 and 1 becomes lists."""
         listed = list(listed_texts(texts))
+        for i, text in enumerate(listed):
+            if not isinstance(text, str):
+                raise DataError(f"text {i} is a {type(text).__name__}, not a str; drop it")
         labels = unwrapped(labels)
         if isinstance(labels, np.ndarray) and labels.ndim == 2:
             found: list[Any] = [np.flatnonzero(row).tolist() for row in labels]
@@ -216,8 +230,8 @@ def hold_out(part: Part, share: float) -> tuple[Part, Part]:
     return part.select(r for r in range(len(part)) if r not in held), part.select(sorted(test))
 
 
-def check_parts(parts: Parts) -> None:
-    """DataError for parts that are empty."""
+def check_parts(plan: Plan, parts: Parts) -> None:
+    """DataError for parts that are empty, and for labels that can't be learnt or tested on."""
     named: Sequence[tuple[str, Part | None]] = (
         ("training", parts.train),
         ("test", parts.test),
@@ -226,3 +240,13 @@ def check_parts(parts: Parts) -> None:
     for name, part in named:
         if part is not None and not len(part):
             raise DataError(f"there are no {name} texts; give at least one of each label")
+    classes, targets = encode_targets(parts.train.labels, len(parts.train))
+    for _, part in named[1:]:
+        if part is not None:
+            targets_of(classes, part.labels, len(part), many=targets.ndim == 2)
+    held = plan.classifier(plan.networks[0], plan.first_seed).split(len(parts.train))[1]
+    if parts.validation is None and not len(held):
+        raise DataError(
+            f"{len(parts.train):,} texts to train on leave none to choose a model by; give more, "
+            "or a file of its own to validate on"
+        )

@@ -1,7 +1,7 @@
 """Processes that train one model each: what they are given, and what they tell.
 
 The texts go into a file once, which every process reads. It lies in a folder of its own that is
-gone when the comparison ends, however it ends.
+gone when the comparison ends, unless it is killed outright.
 """
 
 from __future__ import annotations
@@ -161,10 +161,10 @@ def _heard(message: Mapping[str, Any]) -> Told | RunResult:
 
 
 def _environment() -> dict[str, str]:
-    threads = str(ops.threads())
     # NumPy's own products are small here: threads that wait for them would only be in the way.
     blas = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    return {**blas, **os.environ, "TIDEGATE_THREADS": threads}
+    own = {"TIDEGATE_THREADS": str(ops.threads()), "TIDEGATE_ISA": ops.isa()}
+    return {**blas, **os.environ, **own}
 
 
 def memory(name: str) -> int:

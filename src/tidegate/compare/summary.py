@@ -17,7 +17,7 @@ from tidegate.compare.significance import accuracy_of, compare_pairs, holm
 
 LABELS = {
     "gru": "GRU",
-    "gru-before": "GRU, reset before",
+    "gru-before": "GRU (reset before)",
     "lstm": "LSTM",
     "rnn": "plain RNN",
     "linear": "linear model",
