@@ -325,6 +325,8 @@ def test_several_labels_a_text() -> None:
     linear = row_of(found.report, "linear")
     assert linear["test"]["accuracy"] > 0.8  # in all three labels at once
     assert row_of(found.report, "gru-before")["distances"]["texts"] >= 20
+    assert "These networks pool their states (max+mean)" in found.to_markdown()
+    assert "GRU (before): its reset gate" in found.to_markdown()
 
 
 def test_what_is_held_out_to_test_on() -> None:

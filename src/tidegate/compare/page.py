@@ -16,10 +16,10 @@ Report = Mapping[str, Any]
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --back: #fff; --line: #d1d9e0;
-  --box: #f6f8fa; --gru: #0068a8; --gru-before: #00777f; --lstm: #b84a00; --rnn: #00795a;
+  --box: #f6f8fa; --gru: #0068a8; --gru-before: #7a6200; --lstm: #b84a00; --rnn: #00795a;
   --linear: #8a3d8f; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --back: #0d1117;
-  --line: #3d444d; --box: #151b23; --gru: #5fb4ff; --gru-before: #4fd5dd; --lstm: #ffa657;
+  --line: #3d444d; --box: #151b23; --gru: #5fb4ff; --gru-before: #e3c34c; --lstm: #ffa657;
   --rnn: #4fd6a5; --linear: #e0a0e6; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem 1rem 4rem; background: var(--back);

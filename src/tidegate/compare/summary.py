@@ -17,7 +17,7 @@ from tidegate.compare.significance import accuracy_of, compare_pairs, holm
 
 LABELS = {
     "gru": "GRU",
-    "gru-before": "GRU (reset before)",
+    "gru-before": "GRU (before)",
     "lstm": "LSTM",
     "rnn": "plain RNN",
     "linear": "linear model",
@@ -43,7 +43,10 @@ def summarize(plan: Plan, parts: Parts, results: Sequence[RunResult]) -> dict[st
             "validation_shared": shared,
             "test": len(parts.test),
         },
-        "plan": plan.to_json(),
+        "plan": {
+            **plan.to_json(),
+            "pooling": plan.classifier(plan.networks[0], plan.first_seed).pooling,
+        },
         "models": rows,
         "tests": _tests(runs, sound),
         "choice": choose(

@@ -90,7 +90,7 @@ def setting(report: Report) -> list[tuple[str, str]]:
 
 def notes(report: Report) -> list[str]:
     """What the table's columns mean."""
-    return [
+    found = [
         "gates: what opens and closes in a cell; state: numbers handed from step to step",
         "test: accuracy with its 95 % interval",
         "epoch, training, one text: medians; an epoch with its validation, one text alone and warm",
@@ -100,6 +100,9 @@ def notes(report: Report) -> list[str]:
         "calibration: expected error of the probabilities of the test texts",
         "cost: training, one text and the file, each against the cheapest, the geometric mean",
     ]
+    if any(row["model"] == "gru-before" for row in sound(report)):
+        found.insert(0, "GRU (before): its reset gate acts before the recurrent product")
+    return found
 
 
 def _before(report: Report) -> str:
@@ -210,7 +213,18 @@ def fading_words(report: Report) -> str:
         "What a network can learn of a word far back is in the gradient of the loss with respect "
         f"to the state after that word. Over {texts:,} long test texts, its norm {last} steps "
         f"before the end is this share of the norm at the end, in the median text, after training: "
-        f"{', '.join(parts)}."
+        f"{', '.join(parts)}." + _pooled(report)
+    )
+
+
+def _pooled(report: Report) -> str:
+    """Why nothing need fade, where it is so."""
+    pooling = report["plan"]["pooling"]
+    if pooling == "last":
+        return ""
+    return (
+        f" These networks pool their states ({pooling}): each state has a gradient of its own, "
+        "straight from the output, and nothing need fade on its way through time."
     )
 
 
