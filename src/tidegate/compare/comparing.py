@@ -110,7 +110,7 @@ def compare_steps(
     that can't be learnt from.
     """
     begun = time.perf_counter()
-    check_parts(plan, parts)
+    check_parts(parts)
     identity = {
         "tidegate": __version__,
         "plan": plan.to_json(),

@@ -230,7 +230,7 @@ def hold_out(part: Part, share: float) -> tuple[Part, Part]:
     return part.select(r for r in range(len(part)) if r not in held), part.select(sorted(test))
 
 
-def check_parts(plan: Plan, parts: Parts) -> None:
+def check_parts(parts: Parts) -> None:
     """DataError for parts that are empty, and for labels that can't be learnt or tested on."""
     named: Sequence[tuple[str, Part | None]] = (
         ("training", parts.train),
@@ -244,9 +244,3 @@ def check_parts(plan: Plan, parts: Parts) -> None:
     for _, part in named[1:]:
         if part is not None:
             targets_of(classes, part.labels, len(part), many=targets.ndim == 2)
-    held = plan.classifier(plan.networks[0], plan.first_seed).split(len(parts.train))[1]
-    if parts.validation is None and not len(held):
-        raise DataError(
-            f"{len(parts.train):,} texts to train on leave none to choose a model by; give more, "
-            "or a file of its own to validate on"
-        )

@@ -117,7 +117,7 @@ def run(job: Job, folder: Path) -> Iterator[Told | RunResult]:
     """
     path = folder / "job.json"
     job.write(path)
-    # Of its own session: Ctrl-C is for this process alone, which then ends the other.
+    # Apart from the terminal: Ctrl-C is for this process alone, which then ends the other.
     with (
         tempfile.TemporaryFile(dir=folder) as errors,
         subprocess.Popen(  # noqa: S603 (this package's own module)
