@@ -329,6 +329,19 @@ def test_several_labels_a_text() -> None:
     assert "GRU (before): its reset gate" in found.to_markdown()
 
 
+def test_files_are_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's process works in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("vectors.txt").write_text("lovely 1 2 3\ndull 3 2 1\n", encoding="utf-8")
+    options = {**SMALL, "vectors": Path("vectors.txt"), "epochs": 1}
+    plan = Plan(models=("rnn",), seeds=1, preset="lecture", options=options)
+    assert plan.options["vectors"] == str(tmp_path / "vectors.txt")
+    _, report = finished(compare_steps(plan, PARTS))
+    assert row_of(report, "rnn")["failure"] is None
+
+
 def test_what_is_held_out_to_test_on() -> None:
     part = Part([f"text {i}" for i in range(100)], ["a"] * 89 + ["b"] * 10 + ["c"])
     train, test = hold_out(part, 0.2)

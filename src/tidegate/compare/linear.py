@@ -18,6 +18,7 @@ from tidegate.ngrams import NgramModel, bits_for, fit_ngrams, hash_texts
 from tidegate.reference import sigmoid
 from tidegate.targets import encode_targets, targets_of
 from tidegate.text import check_tokenizer
+from tidegate.tokens import TOKENIZERS
 
 LONGEST = 2  # words and pairs, as the presets have it
 
@@ -93,7 +94,9 @@ def fit_linear(
         training = np.concatenate([training, held])
         held_texts = list(validation[0])
         held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
-    kind = check_tokenizer(options.tokenizer)
+    own_rules = options.tokenizer in TOKENIZERS
+    # Beside a tokenizer.json, n-grams are of words.
+    kind = check_tokenizer(options.tokenizer) if own_rules else "words"
     bits = bits_for(texts, kind, LONGEST, len(classes))
     model = fit_ngrams(
         hash_texts([texts[row] for row in training.tolist()], kind, LONGEST, bits),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ class Plan:
         margin = self.margin
         if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
             raise ConfigError(f"margin={margin!r} is not a share of the texts, such as 0.01")
-        options = {name: plain(value) for name, value in self.options.items()}
+        options = {name: _told(name, value) for name, value in self.options.items()}
         try:
             same = json.loads(json.dumps(options)) == options
         except TypeError:
@@ -132,6 +133,13 @@ class Plan:
     def from_json(cls, fields: Mapping[str, Any]) -> Plan:
         """The plan of what ``to_json`` gave."""
         return cls(**{**fields, "models": tuple(fields["models"])})
+
+
+def _told(name: str, value: Any) -> Any:
+    """An option as another process understands it, which works in another folder."""
+    value = plain(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    is_path = name == "vectors" or (name == "tokenizer" and str(value).endswith(".json"))
+    return os.path.abspath(value) if is_path and isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
