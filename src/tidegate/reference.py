@@ -442,12 +442,18 @@ def recurrent_forward(
 
 
 def recurrent_backward(
-    kind: Kind, tape: RecurrentTape, d_last: Floats, d_outputs: Floats | None = None
+    kind: Kind,
+    tape: RecurrentTape,
+    d_last: Floats,
+    d_outputs: Floats | None = None,
+    d_states: Float64 | None = None,
 ) -> RecurrentGradients:
     """Gradients of everything that went into ``recurrent_forward``.
 
     d_last: [B, H], gradient of each packed row's last hidden state. d_outputs: [N + P, H],
     gradient of the state after each position's step (beyond what reaches it from d_last), or None.
+    d_states: [N + P, H] out, if given: the gradient of that state with all that reaches it, an
+    LSTM's cell state held.
     """
     batch, weights = tape.batch, tape.weights
     _, step_backward = _CELLS[kind]
@@ -462,6 +468,8 @@ def recurrent_backward(
     for joining, rows, at in reversed(list(_schedule(batch))):
         if d_outputs is not None:
             d_hidden[rows] += d_outputs[at]
+        if d_states is not None:
+            d_states[at] = d_hidden[rows]
         gradients = step_backward(
             {name: values[at] for name, values in tape.gates.items()},
             tape.hidden_before[at],

@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from tidegate.cli import terminal
+from tidegate.cli.compare import compare
 from tidegate.cli.evaluate import evaluate
 from tidegate.cli.explain import explain
 from tidegate.cli.exporting import export
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(compare)
 app.command()(explain)
 app.command()(info)
 app.command("import")(import_)

@@ -50,6 +50,7 @@ class TrainingBar:
     def __init__(self, epochs: int, *, shown: bool) -> None:
         self.epochs = epochs
         self.shown = shown
+        self.name = ""  # of the run, where there are several
         self._bar: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> TrainingBar:
@@ -69,7 +70,7 @@ class TrainingBar:
         per_second = result.texts / result.seconds if result.seconds > 0 else 0.0
         remaining = (self.epochs - result.epoch + 1) * result.total_texts - result.texts
         self._draw(
-            f"epoch {result.epoch}/{self.epochs}",
+            f"{self.name}  epoch {result.epoch}/{self.epochs}".lstrip(),
             total=result.total_texts,
             completed=result.texts,
             figures=f"loss {result.loss:.4f}  accuracy {result.accuracy:.4f}",

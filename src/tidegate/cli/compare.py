@@ -1,0 +1,334 @@
+"""``tidegate compare``."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate import atomic
+from tidegate.cli import files, options, terminal
+from tidegate.cli.labels import check_separated, check_separator, split_labels
+from tidegate.cli.progress import TrainingBar, epoch_line
+from tidegate.errors import ConfigError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from tidegate.compare import Comparison, Done, Parts, Plan
+    from tidegate.data import Dataset
+
+WORK = Path("comparison.work.json")
+
+
+def compare(
+    source: options.Source,
+    data: options.Data = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
+    table_format: options.Format = None,
+    encoding: options.Encoding = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Models with commas between them: gru, gru-before (its reset gate before the "
+            "recurrent product), lstm, rnn, linear. Without it: gru,lstm,rnn,linear.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="How often each model is trained, each time with another seed.",
+        ),
+    ] = "3",  # type: ignore[assignment]  # Typer parses defaults, too
+    seed: Annotated[
+        int,
+        typer.Option(parser=options.whole_number, metavar="N", help="The first seed."),
+    ] = "0",  # type: ignore[assignment]
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the networks: lecture (the default for imdb), default (the default for a "
+            "file), accurate or fast; without the n-grams that stand beside some of them.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number, metavar="N", help="Times that every text is seen."
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=options.number,
+            metavar="SECONDS",
+            help="Train each network for so long, in place of equal epochs: in whole epochs, as "
+            "many as fit by a trial of its first steps, at least one.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[options.Setting] | None,
+        typer.Option(
+            "--set",
+            parser=options.setting,
+            metavar="NAME=VALUE",
+            help="Any other argument of TextClassifier for all networks, such as hidden_size=64; "
+            "may be given several times. See docs/models.md.",
+        ),
+    ] = None,
+    validation: Annotated[
+        options.HeldOut | None,
+        typer.Option(
+            parser=options.held_out,
+            metavar="FRACTION|FILE",
+            help="What a model is chosen by: a share of the training texts, or a table or folder "
+            "of its own.",
+        ),
+    ] = None,
+    test: Annotated[
+        options.HeldOut | None,
+        typer.Option(
+            parser=options.held_out,
+            metavar="FRACTION|FILE",
+            help="What is measured at the end: a share of each label's texts, by default 0.2, or a "
+            "table or folder of its own. imdb has its own.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(
+            parser=options.number,
+            metavar="X",
+            help="Accuracy by which a model may be worse than the best and still be recommended.",
+        ),
+    ] = "0.01",  # type: ignore[assignment]
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole_number,
+            metavar="N",
+            help="Threads to use; the default is TIDEGATE_THREADS, or one for each core.",
+        ),
+    ] = None,
+    report: options.Report = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as text.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with tables and plots."),
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where finished runs are kept until all are.")
+    ] = WORK,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the kept runs.", show_default=False),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin anew if runs are kept.", show_default=False)
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure GRU, LSTM, plain RNN and a linear model on SOURCE, and say which one to take.
+
+    Each run is a process of its own, and the models take turns. A model is recommended by the
+    validation texts alone; the test texts are measured at the end. Ctrl-C loses the run that is
+    going on; the same command with --resume does what is missing.
+
+    \b
+    Example:
+      tidegate compare imdb --html comparison.html
+      tidegate compare reviews.csv --cells gru,linear --seeds 5 --report comparison.json
+    """
+    started = time.perf_counter()
+    check_separator(label_separator, source)
+    held_files = {
+        "--validation": None if validation is None else validation.path,
+        "--test": None if test is None else test.path,
+    }
+    outputs = {"--report": report, "--markdown": markdown, "--html": page}
+    files.check_distinct(
+        {"SOURCE": Path(source), "--data": data, "--work": work, **held_files, **outputs}
+    )
+    if not resume:
+        mend = "go on from it with --resume, or begin anew with --force"
+        files.check_new(work, force=force, mend=mend)
+    for path in (work, *outputs.values()):
+        if path is not None:
+            atomic.check_writable(path)
+
+    # Imported late: help and errors in the options must not wait for NumPy.
+    from tidegate import data as datasets
+    from tidegate import ops
+    from tidegate.compare import DEFAULT_MODELS, Comparison, Plan, compare_steps
+
+    given: dict[str, Any] = {setting.name: setting.value for setting in settings or ()}
+    if epochs is not None:
+        given["epochs"] = epochs
+    if validation is not None and validation.fraction is not None:
+        given["validation_fraction"] = validation.fraction
+    names = DEFAULT_MODELS if cells is None else tuple(name.strip() for name in cells.split(","))
+    plan = Plan(
+        models=names,
+        seeds=seeds,
+        first_seed=seed,
+        preset=preset or ("lecture" if source == "imdb" else "default"),
+        options=given,
+        budget=budget,
+        margin=margin,
+    )
+    if source == "imdb" and test is not None:
+        raise ConfigError("imdb has a test set of its own: leave out --test")
+    if threads is not None:
+        ops.set_threads(threads)
+    with atomic.locked(work):
+        if force and not resume:
+            work.unlink(missing_ok=True)
+        dataset = datasets.load(
+            source,
+            data=data,
+            text_column=text_column,
+            label_column=label_column,
+            format=table_format,
+            encoding=encoding,
+            validation=held_files["--validation"],
+            test=held_files["--test"],
+            progress=terminal.progress_wanted(quiet),
+        )
+        check_separated(dataset.train.labels, label_separator)
+        parts = _parts(dataset, label_separator, None if test is None else test.fraction)
+        if not quiet:
+            terminal.say(f"data: {dataset.origin}")
+            terminal.say(_described(plan, parts))
+            if resume and not work.exists():
+                terminal.say(f"no kept runs at {work}: beginning at the start")
+        found: Comparison | None = None
+        with _interruptions(work), TrainingBar(1, shown=terminal.progress_wanted(quiet)) as bar:
+            for event in compare_steps(plan, parts, work=work, resume=resume):
+                if isinstance(event, Comparison):
+                    found = event
+                else:
+                    _show(event, bar, quiet=quiet)
+        if found is None:
+            return
+        found = _with_source(found, dataset, time.perf_counter() - started)
+        _write(found, report=report, markdown=markdown, page=page)
+        if not quiet:
+            _say(found, outputs)
+        work.unlink(missing_ok=True)
+
+
+def _parts(dataset: Dataset, separator: str | None, share: float | None) -> Parts:
+    """The texts of each part; a file without a test set gives some of its own."""
+    from tidegate.compare import Part, Parts, hold_out
+    from tidegate.compare.plan import TEST_SHARE
+
+    def part(texts: Any) -> Part:
+        return Part.of(texts.texts, split_labels(texts.labels, separator))
+
+    train = part(dataset.train)
+    validation = None if dataset.validation is None else part(dataset.validation)
+    if dataset.test is not None:
+        return Parts(train, part(dataset.test), validation)
+    train, test = hold_out(train, TEST_SHARE if share is None else share)
+    return Parts(train, test, validation)
+
+
+def _described(plan: Plan, parts: Parts) -> str:
+    held = parts.validation
+    count = len(parts.train)
+    kept = plan.classifier(plan.networks[0], plan.first_seed).split(count)
+    training, validation = (count, len(held)) if held is not None else map(len, kept)
+    runs = f"{len(plan.runs)} runs: {', '.join(plan.models)}, {plan.seeds} seed"
+    return (
+        f"{training:,} training, {validation:,} validation and {len(parts.test):,} test texts; "
+        f"{runs}{'s' if plan.seeds > 1 else ''}"
+    )
+
+
+def _show(event: Any, bar: TrainingBar, *, quiet: bool) -> None:
+    from tidegate.training import EpochResult
+
+    turn = event.turn
+    name = f"{turn.number}/{turn.total}  {turn.model} seed {turn.seed}"
+    if hasattr(event, "result"):
+        bar.hide()
+        if not quiet and (event.kept or event.result.failure or not event.result.epochs):
+            terminal.say(f"{name}  {_outcome(event)}")
+    elif isinstance(event.event, EpochResult):
+        bar.hide()
+        if not quiet:
+            terminal.say(f"{name}  {epoch_line(event.event, event.epochs)}")
+    else:
+        bar.epochs, bar.name = event.epochs, name
+        bar.show(event.event)
+
+
+def _outcome(done: Done) -> str:
+    result = done.result
+    if result.failure is not None or result.validation is None:
+        return f"not trained: {result.failure}"
+    kept = "  (kept)" if done.kept else ""
+    return f"{result.train_seconds:.1f} s  val_accuracy {result.validation.accuracy:.4f}{kept}"
+
+
+def _with_source(found: Comparison, dataset: Dataset, seconds: float) -> Comparison:
+    """The report with where the texts came from."""
+    report = dict(found.report)
+    first = {"tidegate": report.pop("tidegate")}
+    first["source"] = {"name": dataset.name, "origin": dataset.origin}
+    return replace(found, report=first | report)
+
+
+def _write(
+    found: Comparison, *, report: Path | None, markdown: Path | None, page: Path | None
+) -> None:
+    """Every file whole or not at all, and made before the first is written."""
+    texts = [
+        (path, make())
+        for path, make in ((markdown, found.to_markdown), (page, found.to_html))
+        if path is not None
+    ]
+    if report is not None:
+        files.write_report(report, found.report)
+    for path, text in texts:
+        atomic.write(path, [text.encode()])
+
+
+def _say(found: Comparison, outputs: dict[str, Path | None]) -> None:
+    from tidegate.compare.table import lines
+
+    for line in lines(found.report):
+        terminal.say(line)
+    for path in outputs.values():
+        if path is not None:
+            terminal.say(str(path))
+
+
+@contextmanager
+def _interruptions(work: Path) -> Iterator[None]:
+    """Say of whatever stops the runs where the finished ones are."""
+    kept = f"finished runs are kept in {shlex.quote(str(work))}: go on with --resume"
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        told = kept if work.exists() else "no run was finished yet"
+        interruption = TrainingInterrupted(f"interrupted; {told}")
+        interruption.signal_number = getattr(stop, "signal_number", signal.SIGINT)
+        raise interruption from stop
+    except terminal.OutputClosedError:
+        raise terminal.OutputClosedError(
+            f"stopped, for nobody reads standard output any more; {kept}"
+        ) from None
