@@ -54,7 +54,7 @@ class Erasure:
         self._model = classifier._fitted()
         self._tokenizer = classifier.tokenizer_
         self._mix = classifier.mix_
-        self._words = words
+        self.words = words
         vocabulary = self._tokenizer.vocabulary
         ids = {word: vocabulary.id_of(word) for word in set(words)}
         self._ids = np.array([ids[word] for word in words], np.int32)
@@ -82,7 +82,7 @@ class Erasure:
             linear = None
             if self._ngrams is not None:
                 texts = (
-                    " ".join([w for w, k in zip(self._words, row, strict=True) if k])
+                    " ".join([w for w, k in zip(self.words, row, strict=True) if k])
                     for row in block.tolist()
                 )
                 linear = self._ngrams.scores(texts).astype(np.float64)
@@ -93,7 +93,7 @@ class Erasure:
         """[T, L] without each word in turn."""
         begins, ends = self._gaps()
         read = np.zeros(len(begins) + 1, np.int64)
-        places = self._tokenizer.places_read(self._words, self._model.config.max_length)
+        places = self._tokenizer.places_read(self.words, self._model.config.max_length)
         read[1:][[place for place in places if place >= 0]] = 1
         np.cumsum(read, out=read)
         matters = np.nonzero(read[ends] > read[begins])[0]
@@ -115,10 +115,10 @@ class Erasure:
 
     def up_to_each(self) -> Float64:
         """[T, L] as if the text ended after each word."""
-        stops = np.arange(1, len(self._words) + 1) - self._breaks  # a text ends with no break
+        stops = np.arange(1, len(self.words) + 1) - self._breaks  # a text ends with no break
         network = self._network_of_states(stops)
         if network is None:
-            network = self._network_up_to(np.arange(len(self._words)))
+            network = self._network_up_to(np.arange(len(self.words)))
         linear = None if self._places is None else self._places.up_to(stops)
         return self._mixed(network, linear)
 
@@ -127,8 +127,8 @@ class Erasure:
         # Where the end is kept, no more of what was before can be read; a break at either end of
         # that is none.
         ends_only = self._tokenizer.keep == "end" and self._tokenizer.unknown
-        reach = self._model.config.max_length + 2 if ends_only else len(self._words)
-        at = np.arange(len(self._words))
+        reach = self._model.config.max_length + 2 if ends_only else len(self.words)
+        at = np.arange(len(self.words))
         parts = [np.zeros((0, self._model.config.logits))]
         for rows in self._in_blocks(words):
             parts.append(self._network((at <= rows[:, None]) & (at > rows[:, None] - reach)))
@@ -142,17 +142,17 @@ class Erasure:
         """
         config, start = self._model.config, int(self._tokenizer.start)
         one_way = config.masked and not config.bidirectional and config.poolings == ("last",)
-        cut = start + len(self._words) > config.max_length
+        cut = start + len(self.words) > config.max_length
         if not one_way or cut or not self._tokenizer.unknown or stops.min() + start < 1:
             return None
-        *_, last = trace_layers(self._classifier, " ".join(self._words))
+        *_, last = trace_layers(self._classifier, " ".join(self.words))
         values = np.ascontiguousarray(last.states[stops + start - 1])
         after = next(i for i, layer in enumerate(self._model.layers) if isinstance(layer, Pool))
         logits, _ = Chain(*self._model.layers[after + 1 :])(values)
         return np.asarray(logits, np.float64)
 
     def _in_blocks(self, rows: Int64) -> Iterator[Int64]:
-        size = max(1, _BLOCK_WORDS // len(self._words))
+        size = max(1, _BLOCK_WORDS // len(self.words))
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _mixed(self, network: Float64, linear: Float64 | None) -> Float64:
@@ -161,12 +161,12 @@ class Erasure:
 
     def _gaps(self) -> tuple[Int64, Int64]:
         """Where the gap that each word leaves begins and ends: a break may go with it."""
-        begins = np.arange(len(self._words))
+        begins = np.arange(len(self.words))
         ends = begins + 1
         # The text's own ends are as good as breaks.
         edges = np.concatenate([[True], self._breaks, [True]])
         lonely = edges[:-2] & edges[2:] & ~self._breaks
-        last = lonely & (ends == len(self._words))
+        last = lonely & (ends == len(self.words))
         begins = begins - (last & (begins > 0))
         ends = ends + (lonely & ~last)
         return begins, ends

@@ -125,16 +125,7 @@ def explain(
         raise DataError("the text has no words to explain; give at least one")
     with classifier._own_threads():
         erasure = Erasure(classifier, words)
-        whole = log_odds(config, erasure.whole()[None], number)
-        if method == "occlusion":
-            contributions = whole - log_odds(config, erasure.without_each(), number)
-        else:
-            beside = erasure.beside()
-            path = method == "integrated"
-            contributions = slopes(classifier, words, number, beside=beside, path=path)
-            fallen = erasure.ngrams_without_each()
-            if fallen is not None:
-                contributions += whole - log_odds(config, fallen, number)
+        contributions = word_contributions(classifier, erasure, number, method)
         grown = log_odds(config, erasure.up_to_each(), number)
     return Explanation(
         text=text,
@@ -147,6 +138,21 @@ def explain(
         method=method,
         traces=trace_layers(classifier, text) if traces else (),
     )
+
+
+def word_contributions(
+    classifier: TextClassifier, erasure: Erasure, number: int, method: str
+) -> Float64:
+    """[T] by one of METHODS, in nats of log-odds of class ``number``. erasure: of the text."""
+    config = classifier.model_.config
+    whole = log_odds(config, erasure.whole()[None], number)
+    if method == "occlusion":
+        fall: Float64 = whole - log_odds(config, erasure.without_each(), number)
+        return fall
+    path, beside = method == "integrated", erasure.beside()
+    found = slopes(classifier, erasure.words, number, beside=beside, path=path)
+    fallen = erasure.ngrams_without_each()
+    return found if fallen is None else found + whole - log_odds(config, fallen, number)
 
 
 def class_number(classifier: TextClassifier, label: Any, shares: Float64) -> int:
