@@ -343,17 +343,19 @@ def run(*arguments: object) -> int:
 
 def test_the_command_shows_signs(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("explain", saved, "so lovely") == 0
-    text, _, label, *words = capsys.readouterr().out.splitlines()
+    text, _, label, heads, *words = capsys.readouterr().out.splitlines()
     assert "lovely+++" in text
     assert label.startswith("good  0.9")
-    assert {line.split()[1] for line in words} == {"so", "lovely"}
+    assert heads == "log-odds  probability after  word"
+    assert {line.split()[2] for line in words} == {"so", "lovely"}
+    assert any(line.split()[1] == label.split()[1] for line in words)
 
 
 def test_the_command_writes_json_and_a_page(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "why.html"
-    hostile = "<script>alert(1)</script> & lovely \u202e"
+    hostile = "<script>alert(1)</script> & lovely \u202e\n\u2066"
     assert run("explain", saved, hostile, "--json", "--html", page, "--label", "bad") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["label"] == "bad"
@@ -365,6 +367,10 @@ def test_the_command_writes_json_and_a_page(
     assert "&lt;" in written
     assert 'class="against3">lovely<' in written
     assert "default-src 'none'" in written
+    # Marks that would turn the page's own words round are spelt out.
+    assert "\u202e" not in written
+    assert "\u2066" not in written
+    assert "\\u202e\n\\u2066" in written
 
 
 @pytest.mark.parametrize(
