@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ SMALL = ModelConfig(
 )
 
 
+@cache
 def make_ngrams(kind: TokenizerKind, longest: int, bits: int, outputs: int = 3) -> NgramModel:
     generator = np.random.default_rng(bits)
     weights = generator.standard_normal((1 << bits, outputs)).astype(np.float32)
