@@ -141,7 +141,7 @@ class Case:
     def __init__(self, classifier: TextClassifier, text: str) -> None:
         self.classifier, self.text = classifier, text
         self.words = tokens(classifier.tokenizer_.kind, text)
-        self.erasure = Erasure(classifier, self.words)
+        self.erasure = Erasure(classifier, text)
         self.label = int(self.erasure.whole()[0] > 0)
 
     def odds(self, kept: Bools) -> Float64:
@@ -159,7 +159,7 @@ class Case:
 
     def again(self, method: str) -> Float64:
         """The contributions alone, from the text's words on."""
-        erasure = Erasure(self.classifier, self.words)
+        erasure = Erasure(self.classifier, self.text)
         return word_contributions(self.classifier, erasure, self.label, method)
 
     def lime(self, samples: int) -> Float64:
@@ -243,7 +243,7 @@ def table(found: dict[str, Any]) -> str:
         "",
         *(f"{share:.0%}" for share in SHARES),
         "area",
-        "default's more",
+        "the default's is larger by",
         "short",
         "changed",
     ]

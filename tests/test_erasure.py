@@ -79,7 +79,7 @@ texts = st.lists(
 @given(
     configs,
     texts,
-    st.sampled_from(["end", "start", "both"]),
+    st.sampled_from(["end", "start", "both", "windows"]),
     st.booleans(),
     st.booleans(),
     st.booleans(),
@@ -99,7 +99,7 @@ def test_scores_are_those_of_the_texts_that_are_left(
     words = tokens("words", text)
     if not words:
         return
-    erasure = Erasure(classifier, words)
+    erasure = Erasure(classifier, text)
     near(erasure.whole(), classifier._logits([text])[0])
     left = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
     near(erasure.without_each(), classifier._logits(left))

@@ -81,7 +81,7 @@ def deletion_test(
     ranks += [initializers.permutation(seed, f"deletion {i}", count) for i in range(draws)]
     kept = np.stack(ranks)[:, None] >= words[:, None]  # [1 + draws, n, T]
     with classifier._own_threads():
-        erasure = Erasure(classifier, explanation.tokens)
+        erasure = Erasure(classifier, explanation.text)
         left = log_odds(config, erasure.kept(kept.reshape(-1, count)), number)
         whole = log_odds(config, erasure.whole()[None], number)
     falls = (whole - left).reshape(kept.shape[:2])

@@ -7,7 +7,8 @@ for each score.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from tidegate.layers import Chain, Pool
 from tidegate.model import ModelConfig
 from tidegate.ngram_places import TextNgrams
+from tidegate.subwords import JsonTokenizer
 from tidegate.tokens import BREAK
 from tidegate.trace import trace_layers
 
@@ -26,6 +28,7 @@ Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
+_BLOCK_TEXTS = 64
 _BLOCK_WORDS = 1 << 20  # that are marked as kept or left out at a time
 
 
@@ -45,33 +48,56 @@ def log_odds(config: ModelConfig, logits: Float64, number: int) -> Float64:
 class Erasure:
     """Logits [variants, L] of one text's variants, as ``TextClassifier.predict_proba`` has them.
 
-    words: [T] at least one, as ``tokens`` finds them. Scores are the network's and the n-grams'
-    together, in float64.
+    The text has at least one token. words: [T] its tokens. Scores are the network's and the
+    n-grams' together, in float64. Of a ``tokenizer.json``, whose tokens may be parts of words, the
+    network gets the ids that are left, and the n-grams the text without the tokens' characters.
     """
 
-    def __init__(self, classifier: TextClassifier, words: Sequence[str]) -> None:
+    def __init__(self, classifier: TextClassifier, text: str) -> None:
         self._classifier = classifier
         self._model = classifier._fitted()
         self._tokenizer = classifier.tokenizer_
         self._mix = classifier.mix_
-        self.words = words
-        vocabulary = self._tokenizer.vocabulary
-        ids = {word: vocabulary.id_of(word) for word in set(words)}
-        self._ids = np.array([ids[word] for word in words], np.int32)
-        breaks = self._tokenizer.kind == "words"
+        self.text, self.words = text, self._tokenizer.tokens(text)
+        words, vocabulary = self.words, self._tokenizer.vocabulary
+        self._plain = not isinstance(self._tokenizer, JsonTokenizer)
+        if self._plain:
+            ids = {word: vocabulary.id_of(word) for word in set(words)}
+            self._ids = np.array([ids[word] for word in words], np.int32)
+        else:
+            self._ids = self._tokenizer.encode(text)[1:]
+        breaks = self._plain and self._tokenizer.kind == "words"
         self._breaks = np.array([breaks and word == BREAK for word in words])
-        ngrams = classifier.ngrams_
-        self._ngrams = ngrams
-        self._places = None if ngrams is None else TextNgrams(ngrams, words)
+        self._ngrams = classifier.ngrams_
+        known = self._ngrams is not None and self._plain
+        self._places = TextNgrams(self._ngrams, words) if known and self._ngrams else None
         self._whole = self._network(np.ones((1, len(words)), bool))[0]
 
     def whole(self) -> Float64:
         """[L] of the text as it is."""
-        return self._mixed(self._whole, None if self._places is None else self._places.score())
+        return self._mixed(self._whole, self._linear())
+
+    def _linear(self) -> Float64 | None:
+        """[L] what the n-grams say of the text."""
+        if self._places is not None:
+            return self._places.score()
+        return None if self._ngrams is None else self._scored([self.text])[0]
+
+    def _scored(self, texts: Iterable[str]) -> Float64:
+        """[V, L] what the n-grams say of the texts, of which few are held at a time."""
+        model = self._ngrams
+        if model is None:
+            return np.zeros((0, self._model.config.logits))
+        texts = iter(texts)
+        parts = [np.zeros((0, model.weights.shape[1]))]
+        while block := list(islice(texts, _BLOCK_TEXTS)):
+            parts.append(model.scores(block).astype(np.float64))
+        return np.concatenate(parts)
 
     def beside(self) -> Float64 | None:
         """[L] the n-grams' part of that, None where the network stands alone."""
-        return None if self._places is None else self._places.score() * self._mix[1]
+        linear = self._linear()
+        return None if linear is None else linear * self._mix[1]
 
     def kept(self, kept: Bools) -> Float64:
         """Of any variants. kept: [V, T]."""
@@ -81,28 +107,34 @@ class Erasure:
             block = kept[start : start + size]
             linear = None
             if self._ngrams is not None:
-                texts = (
-                    " ".join([w for w, k in zip(self.words, row, strict=True) if k])
-                    for row in block.tolist()
-                )
-                linear = self._ngrams.scores(texts).astype(np.float64)
+                linear = self._scored(self._left(row) for row in block.tolist())
             parts.append(self._mixed(self._network(block), linear))
         return np.concatenate(parts)
+
+    def _left(self, kept: list[bool]) -> str:
+        if self._plain:
+            return " ".join([word for word, k in zip(self.words, kept, strict=True) if k])
+        parts, at = [], 0
+        for (begin, end), k in zip(self._tokenizer.spans(self.text), kept, strict=True):
+            if not k:
+                parts.append(self.text[at:begin])
+                at = end
+        return "".join([*parts, self.text[at:]])
 
     def without_each(self) -> Float64:
         """[T, L] without each word in turn."""
         begins, ends = self._gaps()
         read = np.zeros(len(begins) + 1, np.int64)
-        places = self._tokenizer.places_read(self.words, self._model.config.max_length)
-        read[1:][[place for place in places if place >= 0]] = 1
+        rows = self._tokenizer.places_of_rows(self.words, self._model.config.max_length)
+        read[1:][[place for places in rows for place in places if place >= 0]] = 1
         np.cumsum(read, out=read)
         matters = np.nonzero(read[ends] > read[begins])[0]
         # What is not read can be left out without a difference.
         network = np.repeat(self._whole[None], len(begins), axis=0)
         at = np.arange(len(begins))
-        for rows in self._in_blocks(matters):
-            gone = (at >= begins[rows, None]) & (at < ends[rows, None])
-            network[rows] = self._network(~gone)
+        for block in self._in_blocks(matters):
+            gone = (at >= begins[block, None]) & (at < ends[block, None])
+            network[block] = self._network(~gone)
         return self._mixed(network, self._ngrams_without(begins, ends))
 
     def ngrams_without_each(self) -> Float64 | None:
@@ -111,7 +143,11 @@ class Erasure:
         return None if linear is None else self._mixed(self._whole, linear)
 
     def _ngrams_without(self, begins: Int64, ends: Int64) -> Float64 | None:
-        return None if self._places is None else self._places.without(begins, ends)
+        if self._places is not None:
+            return self._places.without(begins, ends)
+        if self._ngrams is None:
+            return None
+        return self._scored(self._tokenizer.without_each(self.text))
 
     def up_to_each(self) -> Float64:
         """[T, L] as if the text ended after each word."""
@@ -119,7 +155,11 @@ class Erasure:
         network = self._network_of_states(stops)
         if network is None:
             network = self._network_up_to(np.arange(len(self.words)))
-        linear = None if self._places is None else self._places.up_to(stops)
+        linear = None
+        if self._places is not None:
+            linear = self._places.up_to(stops)
+        elif self._ngrams is not None:
+            linear = self._scored(self._tokenizer.grown(self.text, None))
         return self._mixed(network, linear)
 
     def _network_up_to(self, words: Int64) -> Float64:
@@ -145,7 +185,7 @@ class Erasure:
         cut = start + len(self.words) > config.max_length
         if not one_way or cut or not self._tokenizer.unknown or stops.min() + start < 1:
             return None
-        *_, last = trace_layers(self._classifier, " ".join(self.words))
+        *_, last = trace_layers(self._classifier, self.text)
         values = np.ascontiguousarray(last.states[stops + start - 1])
         after = next(i for i, layer in enumerate(self._model.layers) if isinstance(layer, Pool))
         logits, _ = Chain(*self._model.layers[after + 1 :])(values)
@@ -176,8 +216,8 @@ class Erasure:
         kept = self._settled(kept)
         lengths = kept.sum(axis=1)
         ids = np.broadcast_to(self._ids, kept.shape)[kept]
-        texts = self._tokenizer.encode_words(ids, lengths, self._model.config.max_length)
-        return self._model.predict_logits(texts).astype(np.float64)
+        read = self._tokenizer.read_words(ids, lengths, self._model.config.max_length)
+        return read.pooled(self._model.predict_logits(read.rows)).astype(np.float64)
 
     def _settled(self, kept: Bools) -> Bools:
         """Without breaks that a text of the kept words would not have."""

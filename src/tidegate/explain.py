@@ -22,7 +22,6 @@ from tidegate.erasure import Erasure, log_odds
 from tidegate.errors import DataError, unknown_choice
 from tidegate.reference import sigmoid
 from tidegate.slopes import slopes
-from tidegate.tokens import place_tokens, tokens
 from tidegate.trace import LayerTrace, trace_layers
 
 if TYPE_CHECKING:
@@ -119,12 +118,11 @@ def explain(
         raise unknown_choice("method", method, METHODS)
     shares = classifier.predict_proba([text])[0]
     number = class_number(classifier, label, shares)
-    config, kind = classifier.model_.config, classifier.tokenizer_.kind
-    words = tokens(kind, text)
+    config, words = classifier.model_.config, classifier.tokenizer_.tokens(text)
     if not words:
         raise DataError("the text has no words to explain; give at least one")
     with classifier._own_threads():
-        erasure = Erasure(classifier, words)
+        erasure = Erasure(classifier, text)
         contributions = word_contributions(classifier, erasure, number, method)
         grown = log_odds(config, erasure.up_to_each(), number)
     return Explanation(
@@ -132,7 +130,7 @@ def explain(
         label=classifier.classes_[number].item(),
         probability=float(shares[number]),
         tokens=words,
-        spans=place_tokens(kind, text),
+        spans=classifier.tokenizer_.spans(text),
         contributions=contributions,
         probabilities=sigmoid(grown),
         method=method,
@@ -150,7 +148,7 @@ def word_contributions(
         fall: Float64 = whole - log_odds(config, erasure.without_each(), number)
         return fall
     path, beside = method == "integrated", erasure.beside()
-    found = slopes(classifier, erasure.words, number, beside=beside, path=path)
+    found = slopes(classifier, erasure.text, number, beside=beside, path=path)
     fallen = erasure.ngrams_without_each()
     return found if fallen is None else found + whole - log_odds(config, fallen, number)
 

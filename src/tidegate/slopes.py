@@ -6,13 +6,13 @@ the factor that multiplies the network's logits, and what other models beside it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate import ops
+from tidegate.batch import TokenizedTexts
 from tidegate.erasure import log_odds
 from tidegate.layers import Chain, Gradients, Inputs
 from tidegate.text import PADDING_ID, START_ID
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 # Of Gauss's quadrature. 4 do for networks of this size, trained on reviews; a network that has
 # learnt few texts by heart bends more.
@@ -31,7 +32,7 @@ _BATCH_POSITIONS = 1 << 15
 
 def slopes(
     classifier: TextClassifier,
-    words: Sequence[str],
+    content: str,
     number: int,
     *,
     beside: Float64 | None,
@@ -39,13 +40,26 @@ def slopes(
 ) -> Float64:
     """[T] float64: each word's vector times the slope of the log-odds of class ``number``.
 
-    beside: [L] what is added to the network's logits, None for nothing. path: whether slopes are
-    the mean on the way on which all words' vectors grow together from 0 to their own, by Gauss's
-    quadrature (integrated gradients, Sundararajan, Taly & Yan 2017), with as many points as it
-    takes for their sum to be the change along the way, up to 128; else those at the text. The start
-    mark and padding are no words: they stay. Words that are not read have 0.
+    content: the text. beside: [L] what is added to the network's logits, None for nothing. path:
+    whether slopes are the mean on the way on which all words' vectors grow together from 0 to their
+    own, by Gauss's quadrature (integrated gradients, Sundararajan, Taly & Yan 2017), with as many
+    points as it takes for their sum to be the change along the way, up to 128; else those at the
+    text. The start mark and padding are no words: they stay. Words that are not read have 0. Of a
+    text that is read in windows, whose logits are averaged, the mean of the windows' own.
     """
-    text = _Text(classifier, words, number, beside)
+    tokenizer, most = classifier.tokenizer_, classifier._fitted().config.max_length
+    words = tokenizer.tokens(content)
+    rows = tokenizer.read([content], most).rows
+    windows = [
+        _Text(classifier, rows.select([i]), np.array(places, np.int64), len(words), number, beside)
+        for i, places in enumerate(tokenizer.places_of_rows(words, most))
+    ]
+    found: Float64 = np.mean([_worth(text, path) for text in windows], axis=0)
+    return found
+
+
+def _worth(text: _Text, path: bool) -> Float64:
+    """[T] the words' vectors times their slopes, of one row."""
     if not path:
         worth, _ = text.along(np.ones(1), np.ones(1))
         return worth
@@ -60,29 +74,31 @@ def slopes(
 
 
 class _Text:
-    """One text, whose words' vectors are multiplied by a number from 0 to 1."""
+    """One row of ids, whose words' vectors are multiplied by a number from 0 to 1.
+
+    places: which of the text's ``count`` words stands behind each id, -1 for the start mark.
+    """
 
     def __init__(
         self,
         classifier: TextClassifier,
-        words: Sequence[str],
+        encoded: TokenizedTexts,
+        places: Int64,
+        count: int,
         number: int,
         beside: Float64 | None,
     ) -> None:
-        tokenizer = classifier.tokenizer_
         self._model = classifier._fitted()
         self._number, self._beside, self._factor = number, beside, classifier.mix_[0]
-        most = self._model.config.max_length
-        self._encoded = tokenizer.encode_all([" ".join(words)], most)
+        self._encoded = encoded
         batch = self._model.pack(self._encoded, [0])
         ids = batch.words[batch.index]
         self._vectors = ops.gather_rows(self._model.parameters["embedding.weight"], ids)
         self._read = batch.positions
         self._stays = ((ids == START_ID) | (ids == PADDING_ID))[: self._read]
-        places = np.array(tokenizer.places_read(words, most), np.int64)
         self._words = places[places >= 0]
         self._positions = np.nonzero(places >= 0)[0] + self._read - len(places)
-        self._count = len(words)
+        self._count = count
 
     def along(self, shares: Float64, weights: Float64) -> tuple[Float64, Float64]:
         """[T] the words' vectors times the weighted sum of slopes at ``shares`` [n] of them.

@@ -20,7 +20,6 @@ from tidegate.errors import DataError, unknown_choice
 from tidegate.layers import Bidirectional, Inputs, Pool, Recurrent, States
 from tidegate.model import check_whole
 from tidegate.noise import SILENT
-from tidegate.tokens import tokens
 
 if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
@@ -169,6 +168,7 @@ class CellTerms:
 def trace_layers(classifier: TextClassifier, text: str) -> tuple[LayerTrace, ...]:
     """The trace of each layer and direction over ``text``, the first layer first.
 
+    Of a text that is read in windows, the trace of the last one.
     Raises NotFittedError, and DataError for a text of which the model reads no word.
     """
     with classifier._own_threads():
@@ -215,7 +215,7 @@ def _passes(classifier: TextClassifier, text: str) -> Iterator[_Pass]:
     config = model.config
     encoded = tokenizer.encode_all([text], config.max_length)
     read = tokenizer.token_strings(text, config.max_length)
-    if not tokens(tokenizer.kind, text):
+    if not tokenizer.tokens(text):
         raise DataError("the text has no words to trace; give at least one")
     if not read:
         raise DataError("the model reads none of the text's words; give some that it knows")
