@@ -72,7 +72,7 @@ def main() -> None:
             measure(classifier, text, row, options)
             for row, text in zip(held, texts[: options.reviews], strict=False)
         ]
-        runs += [{"model": name, **each} for each in found]
+        runs += [{"model": name, **each, "methods": areas(each)} for each in found]
         summary[name] = {
             "accuracy": classifier.score(texts, labels),
             "methods": summarize(found),
@@ -204,6 +204,11 @@ def measure(
     methods = {name: curves(slice(i, i + 1)) for i, name in enumerate(scores)}
     methods[RANDOM] = curves(slice(len(scores), None))
     return {"review": row, "words": count, "log_odds": round(whole, 4), "methods": methods}
+
+
+def areas(run: dict[str, Any]) -> dict[str, float]:
+    """Each method's mean fall, which is what the result file has of a single review."""
+    return {name: round(float(np.mean(m["falls"])), 4) for name, m in run["methods"].items()}
 
 
 def rounded(values: Float64) -> list[float]:
