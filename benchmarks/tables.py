@@ -1,9 +1,9 @@
-"""Fills the tables of docs/performance.md from benchmarks/results: nobody types a figure.
+"""Fills the tables of the documents from benchmarks/results: nobody types a figure.
 
 Between `<!-- table: NAME begin -->` and `<!-- table: NAME end -->` goes what a function here makes
 of the result files; between the same with `figure:`, the picture that plot.py drew. What has not
-been measured says so. With --check nothing is written, and the exit status is 1 if the document
-does not hold what the results say.
+been measured says so. With --check nothing is written, and the exit status is 1 if a document does
+not hold what the results say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from machine import ROOT
 
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENTS = [ROOT / "docs" / name for name in ("performance.md", "explaining.md")]
 FIGURES = ROOT / "docs" / "figures"
 RESULTS = ROOT / "benchmarks" / "results"
 CELLS = {"gru": "GRU", "lstm": "LSTM", "rnn": "plain RNN"}
@@ -70,14 +70,15 @@ MARKED = re.compile(
 def main() -> None:
     options = parse_options()
     results = Results(options.results)
-    text = options.document.read_text(encoding="utf-8")
-    filled = MARKED.sub(lambda match: fill(match, results, options.figures), text)
+    for document in options.document:
+        text = document.read_text(encoding="utf-8")
+        filled = MARKED.sub(lambda match: fill(match, results, options.figures), text)
+        if not options.check:
+            document.write_text(filled, encoding="utf-8")
+        elif filled != text:
+            sys.exit(f"{document} differs from the results; run benchmarks/tables.py")
     for name in results.missing:
         print(f"not measured: {options.results / name}")
-    if not options.check:
-        options.document.write_text(filled, encoding="utf-8")
-    elif filled != text:
-        sys.exit(f"{options.document} differs from the results; run benchmarks/tables.py")
 
 
 def parse_options() -> argparse.Namespace:
@@ -85,7 +86,7 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
-    parser.add_argument("--document", type=Path, default=DOCUMENT, metavar="FILE")
+    parser.add_argument("--document", type=Path, nargs="+", default=DOCUMENTS, metavar="FILE")
     parser.add_argument("--figures", type=Path, default=FIGURES, metavar="FOLDER")
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     return parser.parse_args()
@@ -392,6 +393,63 @@ def growth(results: Results) -> str:
     return table(head, rows)
 
 
+def deletion(model: str) -> Callable[[Results], str]:
+    """What each method's words are worth when they are left out."""
+
+    def make(results: Results) -> str:
+        found = results.get("faithfulness.json")
+        if found is None:
+            return ""
+        rows = []
+        for method, each in found["summary"][model]["methods"].items():
+            area, less = each["area"], each["area_below_default"]
+            own = method == found["settings"]["default"]
+            more = f"{less['mean']:+.3f} ({less['low']:+.3f} to {less['high']:+.3f})"
+            rows.append(
+                [
+                    f"**{method}**" if own else method,
+                    *(f"{fall:.2f}" for fall in each["falls"]),
+                    f"{area['mean']:.3f} ({area['low']:.3f} to {area['high']:.3f})",
+                    "" if own else more,
+                    f"{each['changed'][-1]:.1%}",
+                    f"{each['all_short']['mean']:.2f}",
+                ]
+            )
+        heads = [f"{share:.0%}" for share in found["settings"]["shares"]]
+        heads += ["mean", "the default's is larger by", "other label without 20 %", "short alone"]
+        return table(["", *heads], rows)
+
+    return make
+
+
+def explain_times(results: Results) -> str:
+    found = results.get("faithfulness.json")
+    if found is None:
+        return ""
+    models = found["summary"]
+    first = next(iter(models.values()))["milliseconds"]
+    rows = [
+        [way, *(between(each["milliseconds"][way]) for each in models.values())] for way in first
+    ]
+    return table(["", *(f"{name}, ms" for name in models)], rows)
+
+
+def explain_machine(results: Results) -> str:
+    found = results.get("faithfulness.json")
+    if found is None:
+        return ""
+    about, load = found["machine"], found["machine"].get("load_average", [])
+    accuracy = ", ".join(f"{k} {v['accuracy']:.3f}" for k, v in found["summary"].items())
+    return (
+        f"{found['settings']['reviews']} reviews, seed {found['settings']['seed']}, "
+        f"{found['settings']['lime_samples']:,} samples for LIME; accuracy of the models on all "
+        f"{found['settings']['held_out']:,} held-out reviews: {accuracy}. {about['cpu']}, "
+        f"{found['settings']['tidegate']['threads']} threads, load average "
+        f"{', '.join(map(str, load)) or 'unknown'} when it began; "
+        f"commit {found['versions']['commit']}, {found['date'][:10]}.\n"
+    )
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "machine": machine,
     "epoch": lecture("train"),
@@ -406,6 +464,10 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "kernels-avx2": kernels_avx2,
     "kernels-bfloat16": kernels_bfloat16,
     "growth": growth,
+    "deletion-lecture": deletion("lecture"),
+    "deletion-default": deletion("default"),
+    "explain-times": explain_times,
+    "explain-machine": explain_machine,
 }
 
 

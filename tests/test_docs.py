@@ -75,7 +75,9 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
     assert "lovely" in outputs[5].splitlines()[0]
 
 
-@pytest.mark.parametrize("document", ["docs/models.md", "docs/scikit-learn.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/models.md", "docs/scikit-learn.md", "docs/explaining.md"]
+)
 def test_snippets_print_what_stands_below_them(
     document: str,
     tmp_path: Path,

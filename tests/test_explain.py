@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import tracemalloc
 from dataclasses import replace
@@ -14,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate import TextClassifier, cli, ops
-from tidegate.errors import ConfigError, DataError
-from tidegate.explain import METHODS, explain, strength, trace_gates, words_and_gaps
+from tidegate import TextClassifier, cli
+from tidegate.errors import ConfigError, DataError, NotFittedError
+from tidegate.explain import METHODS, explain, strength, words_and_gaps
 from tidegate.model import TextModel
-from tidegate.text import START_MARK, Tokenizer
+from tidegate.text import START_MARK, UNKNOWN_ID, Tokenizer
 from tidegate.tokens import BREAK, TOKENIZERS, TokenizerKind, place_tokens, tokens
 
 TEXTS = [
@@ -93,7 +94,7 @@ def test_of_two_labels_one_is_the_other_turned_round(deep: TextClassifier, metho
 
 def test_occlusion_is_what_leaving_out_changes(deep: TextClassifier) -> None:
     words = ["a", "lovely", "film", "and", "cold"]
-    found = explain(deep, " ".join(words))
+    found = explain(deep, " ".join(words), method="occlusion")
     whole = log_odds(deep, " ".join(words), found.label)
     for i in range(len(words)):
         without = log_odds(deep, " ".join(words[:i] + words[i + 1 :]), found.label)
@@ -111,15 +112,40 @@ def test_the_probability_grows_word_by_word(which: str, request: pytest.FixtureR
     assert found.probabilities[-1] == pytest.approx(found.probability)
 
 
-def test_integrated_slopes_add_up(classifier: TextClassifier) -> None:
-    """To the change of the log-odds from a text of unknown words."""
+def without_content(classifier: TextClassifier) -> TextClassifier:
+    """The same model with nothing but zeros for every word."""
+    parameters = {name: value.copy() for name, value in classifier.model_.parameters.items()}
+    parameters["embedding.weight"][UNKNOWN_ID:] = 0.0
+    other = copy.copy(classifier)
+    other.model_ = TextModel(classifier.model_.config, parameters)
+    return other
+
+
+@pytest.mark.parametrize("label", ["good", "bad", "fair"])
+@pytest.mark.parametrize("which", [0, 1], ids=["plain", "deep"])
+def test_integrated_slopes_add_up(
+    three: tuple[TextClassifier, ...], which: int, label: str
+) -> None:
+    """To the change of the log-odds from a text of words without content."""
     text = "a lovely film and warm"
-    found = explain(classifier, text, method="integrated")
-    start = classifier.tokenizer_.encode_all([text], 200)
-    unknown = " ".join(["zyzzyva"] * 5)
-    change = log_odds(classifier, text, found.label) - log_odds(classifier, unknown, found.label)
-    assert len(start.token_ids) == 6
-    assert found.contributions.sum() == pytest.approx(change, rel=0.02, abs=0.02)
+    model = copy.copy(three[which])
+    model.ngrams_ = None  # whose part is not on the way
+    found = explain(model, text, method="integrated", label=label)
+    change = log_odds(model, text, label) - log_odds(without_content(model), text, label)
+    assert abs(change) > 0.5
+    assert found.contributions.sum() == pytest.approx(change, rel=0.01, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_ngrams_count_what_they_lose(three: tuple[TextClassifier, ...], method: str) -> None:
+    """A network that says nothing: what is left is what leaving out changes in the n-grams."""
+    model = copy.copy(three[1])
+    model.mix_ = (0.0, 0.7)
+    for label in ("good", "bad", "fair"):
+        found = explain(model, "so warm a film and cold", method=method, label=label)
+        expected = explain(model, found.text, method="occlusion", label=label)
+        assert abs(expected.contributions).max() > 0.1
+        np.testing.assert_allclose(found.contributions, expected.contributions, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +153,21 @@ def several() -> TextClassifier:
     """Of texts that may have several labels."""
     labels = [[word for word in ("lovely", "warm", "film") if word in text] for text in TEXTS]
     return TextClassifier(**OPTIONS).fit(TEXTS, labels)
+
+
+def test_of_several_labels_each_has_its_own_probability(several: TextClassifier) -> None:
+    text = "a lovely film"
+    shares = several.predict_proba([text])[0]
+    assert shares.sum() > 1.5
+    likeliest = explain(several, text)
+    assert likeliest.label == several.classes_[shares.argmax()]
+    for number, label in enumerate(several.classes_.tolist()):
+        found = explain(several, text, label=label, method="occlusion")
+        assert found.probability == shares[number]
+        assert found.probabilities[-1] == pytest.approx(shares[number], rel=1e-5)
+        without = several.predict_proba(["lovely film", "a film", "a lovely"])[:, number]
+        fall = np.log(shares[number] / (1 - shares[number])) - np.log(without / (1 - without))
+        np.testing.assert_allclose(found.contributions, fall, atol=1e-4)
 
 
 @pytest.mark.parametrize("which", ["two classes", "three classes", "several labels"])
@@ -205,10 +246,34 @@ def test_each_word_gets_its_own_slope(
                     assert kept[token] == pytest.approx(value, abs=1e-5)
 
 
+def test_the_classifier_explains(deep: TextClassifier) -> None:
+    text = "A lovely,\nlovely film"
+    found = deep.explain(text, traces=True)
+    plain = explain(deep, text)
+    assert plain.method == "integrated"
+    np.testing.assert_array_equal(found.contributions, plain.contributions)
+    assert plain.traces == ()
+    assert [(trace.layer, trace.direction) for trace in found.traces] == [
+        (0, "forward"), (0, "backward"), (1, "forward"), (1, "backward"),
+    ]  # fmt: skip
+    assert found.traces[0].tokens == [START_MARK, *found.tokens]
+    records = found.records()
+    assert records["token"].tolist() == found.tokens
+    assert records["contribution"].tolist() == found.contributions.tolist()
+    assert records[1].tolist()[:3] == ("lovely", 2, 8)
+    told = found.to_json()["words"]
+    assert [word["probability_after"] for word in told] == records["probability_after"].tolist()
+    ours, theirs = (inspect.signature(f).parameters for f in (explain, TextClassifier.explain))
+    for name in ("label", "method", "traces"):
+        assert ours[name].default == theirs[name].default
+    with pytest.raises(NotFittedError):
+        TextClassifier().explain("a film")
+
+
 def test_a_text_of_many_words_takes_little_memory(deep: TextClassifier) -> None:
     text = "lovely film " * 1_500
     tracemalloc.start()
-    found = explain(deep, text)
+    found = explain(deep, text, method="occlusion")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found.tokens) == 3_000
@@ -220,7 +285,7 @@ def test_a_text_of_many_words_takes_little_memory(deep: TextClassifier) -> None:
     [
         ({"text": " \n"}, DataError, "the text has no words to explain"),
         ({"text": "a", "label": "fair"}, DataError, "label 'fair' is not one of the model's: bad"),
-        ({"text": "a", "method": "lime"}, ConfigError, "method='lime' is not one of occlusion"),
+        ({"text": "a", "method": "lime"}, ConfigError, "method='lime' is not one of integrated"),
     ],
 )
 def test_what_cannot_be_explained(
@@ -262,32 +327,6 @@ def test_pieces_are_the_text(classifier: TextClassifier) -> None:
     assert strength(1.0, 0.0) == 0
 
 
-# --- gates
-
-
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
-def test_gates_make_the_states(cell: str, masked: bool) -> None:
-    model = train(cell=cell, masked=masked, epochs=3, max_length=9)
-    trace = trace_gates(model, "a lovely film and a dreadful end")
-    assert trace.tokens == [START_MARK, *["a", "lovely", "film", "and", "a", "dreadful", "end"]]
-    assert list(trace.gates) == ([] if cell == "rnn" else list(ops.GATES[cell]))
-    assert trace.states.shape == (8, 8)
-    if cell == "gru":
-        update, candidate = trace.gates["update"], trace.gates["candidate"]
-        before = trace.states[:-1]
-        expected = before + update[1:] * (candidate[1:] - before)
-        np.testing.assert_allclose(trace.states[1:], expected, rtol=1e-5, atol=1e-6)
-    logits = trace.states[-1:] @ model.model_.parameters["output.kernel"]
-    logits = logits + model.model_.parameters["output.bias"]
-    expected_logits = model.model_.predict_logits(
-        model.tokenizer_.encode_all(["a lovely film and a dreadful end"], 9)
-    )
-    np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="no words to trace"):
-        trace_gates(model, "")
-
-
 # --- the command line
 
 
@@ -304,17 +343,19 @@ def run(*arguments: object) -> int:
 
 def test_the_command_shows_signs(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("explain", saved, "so lovely") == 0
-    text, _, label, *words = capsys.readouterr().out.splitlines()
+    text, _, label, heads, *words = capsys.readouterr().out.splitlines()
     assert "lovely+++" in text
     assert label.startswith("good  0.9")
-    assert {line.split()[1] for line in words} == {"so", "lovely"}
+    assert heads == "log-odds  probability after  word"
+    assert {line.split()[2] for line in words} == {"so", "lovely"}
+    assert any(line.split()[1] == label.split()[1] for line in words)
 
 
 def test_the_command_writes_json_and_a_page(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "why.html"
-    hostile = "<script>alert(1)</script> & lovely \u202e"
+    hostile = "<script>alert(1)</script> & lovely \u202e\n\u2066"
     assert run("explain", saved, hostile, "--json", "--html", page, "--label", "bad") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["label"] == "bad"
@@ -326,13 +367,17 @@ def test_the_command_writes_json_and_a_page(
     assert "&lt;" in written
     assert 'class="against3">lovely<' in written
     assert "default-src 'none'" in written
+    # Marks that would turn the page's own words round are spelt out.
+    assert "\u202e" not in written
+    assert "\u2066" not in written
+    assert "\\u202e\n\\u2066" in written
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--label", "fair"], "--label 'fair' is not one of bad, good"),
-        (["--method", "lime"], "--method='lime' is not one of occlusion"),
+        (["--method", "lime"], "--method='lime' is not one of integrated"),
         (["--html", "/nowhere/page.html"], "/nowhere"),
     ],
 )

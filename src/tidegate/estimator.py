@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,9 @@ from tidegate.text import check_keep
 from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig
 from tidegate.vectors import check_vectors
+
+if TYPE_CHECKING:
+    from tidegate.explain import Explanation
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
@@ -509,6 +512,20 @@ class TextClassifier(ClassifierContract):
         logits = read.pooled(self.model_.predict_logits(read.rows))
         scores = None if self.ngrams_ is None else self.ngrams_.scores(texts)
         return mixed(logits, scores, self.mix_)
+
+    def explain(
+        self, text: str, *, label: Any = None, method: str = "integrated", traces: bool = False
+    ) -> Explanation:
+        """Which words of ``text`` speak for a label, and the probability after each of them.
+
+        label: the class that is explained, None for the likeliest. method: "integrated",
+        "occlusion" or "gradient". traces: whether all layers' gates and states are in it, too. See
+        ``tidegate.explain``. DataError for a text without words or an unknown label, ConfigError
+        for another method.
+        """
+        from tidegate.explain import explain  # as few who predict need it
+
+        return explain(self, text, label=label, method=method, traces=traces)
 
     @property
     def _many(self) -> bool:

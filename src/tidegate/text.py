@@ -251,8 +251,25 @@ class Tokenizer:
         """
         if self.keep != "windows":
             return Reading(self.encode_all(texts, max_length))
+        return self._windows(self.encode_all(texts, sys.maxsize), max_length)
+
+    def read_words(self, ids: np.ndarray, lengths: np.ndarray, max_length: int) -> Reading:
+        """What ``read`` gives for texts whose tokens have these ids.
+
+        ids: [total] int32, text after text, UNKNOWN_ID for a token without one. lengths: [texts]
+        int64, the tokens of each text.
+        """
+        starts = np.cumsum(lengths) - lengths
+        rows, lengths = self._known(np.insert(ids, starts, START_ID), lengths + 1)
+        if self.keep != "windows":
+            rows, lengths = self._cut(rows, lengths, max_length)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        whole = TokenizedTexts(rows, offsets)
+        return Reading(whole) if self.keep != "windows" else self._windows(whole, max_length)
+
+    def _windows(self, whole: TokenizedTexts, max_length: int) -> Reading:
         _check_max_length(max_length)
-        whole = self.encode_all(texts, sys.maxsize)
         starts, counts = window_starts(whole.lengths, max_length)
         begins = np.repeat(whole.offsets[:-1], counts) + starts
         lengths = np.repeat(np.minimum(whole.lengths, max_length), counts)

@@ -13,7 +13,10 @@ from tidegate import atomic
 from tidegate.cli import options, terminal
 
 if TYPE_CHECKING:
+    from tidegate.deletion import DeletionTest
     from tidegate.explain import Explanation
+
+_SHOWN = 10  # words of the table in the terminal
 
 # A word's share in steps: signs for those who see no colours, colours for those who do.
 _SIGNS = {-3: "---", -2: "--", -1: "-", 0: "", 1: "+", 2: "++", 3: "+++"}
@@ -29,8 +32,9 @@ _PAGE = """<!doctype html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 1.1rem/1.9 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
   padding: 0 1rem; }}
-.text {{ white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }}
-.text span {{ border-radius: .25em; padding: .1em .15em; border-bottom: .15em solid transparent; }}
+h1 {{ overflow-wrap: anywhere; line-height: 1.2; }} h2 {{ font-size: 1.2rem; }}
+.text {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+p span {{ border-radius: .25em; padding: .1em .15em; border-bottom: .15em solid transparent; }}
 .for1, .for2, .for3 {{ border-bottom-color: #15803d !important; }}
 .against1, .against2, .against3 {{ border-bottom: .15em dashed #b91c1c !important; }}
 .for1 {{ background: #16a34a22; }}
@@ -39,12 +43,16 @@ body {{ font: 1.1rem/1.9 system-ui, sans-serif; max-width: 46rem; margin: 2rem a
 .against1 {{ background: #dc262622; }}
 .against2 {{ background: #dc262655; }}
 .against3 {{ background: #dc262699; }}
-table {{ border-collapse: collapse; }} td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; }}
-td:nth-child(n+2) {{ font-variant-numeric: tabular-nums; text-align: right; }}
+table {{ border-collapse: collapse; line-height: 1.4; }}
+td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; }}
+td, th {{ vertical-align: top; }} td:first-child {{ overflow-wrap: anywhere; }}
+td:nth-child(n+2), .test td {{ font-variant-numeric: tabular-nums; text-align: right; }}
 </style>
-<h1>{label}: {probability:.4f}</h1>
-<p>Solid lines and green speak for the label, dashed lines and red against it ({method}).</p>
-<p class="text">{words}</p>
+<h1><bdi>{label}</bdi>: {probability:.4f}</h1>
+<p><span class="for2">Solid lines and green</span> speak for the label,
+<span class="against2">dashed lines and red</span> against it ({method}).</p>
+<p class="text" dir="auto">{words}</p>
+{test}<h2>Word by word</h2>
 <table><tr><th>word</th><th>log-odds</th><th>probability after it</th></tr>
 {rows}
 </table>
@@ -62,9 +70,16 @@ def explain(
         str,
         typer.Option(
             "--method",
-            help="occlusion: what each word's absence changes; integrated or gradient: slopes.",
+            help="integrated: slopes on the way from words without content; occlusion: what each "
+            "word's absence changes; gradient: slopes at the text.",
         ),
-    ] = "occlusion",
+    ] = "integrated",
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Leave the named words out, and random ones, and tell what changes."
+        ),
+    ] = False,
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows it.")
     ] = None,
@@ -75,8 +90,9 @@ def explain(
     \b
     Example:
       tidegate explain model.safetensors "a lovely film with a dreadful end"
-      tidegate explain model.safetensors "a lovely film" --html why.html
+      tidegate explain model.safetensors "a lovely film" --check --html why.html
     """
+    from tidegate.deletion import deletion_test
     from tidegate.errors import DataError
     from tidegate.estimator import TextClassifier
     from tidegate.explain import explain as explain_text
@@ -91,12 +107,18 @@ def explain(
             raise DataError(f"--label {label!r} is not one of {', '.join(list(named)[:10])}")
         chosen = named[label]
     found = explain_text(classifier, text, label=chosen, method=method)
+    tested = deletion_test(classifier, found) if check else None
     if page is not None:
-        atomic.write(page, [_page(found).encode("utf-8", "backslashreplace")])
+        atomic.write(page, [_page(found, tested).encode("utf-8", "backslashreplace")])
     if as_json:
-        terminal.write(terminal.json_text(found.to_json()) + "\n")
+        told = found.to_json()
+        if tested is not None:
+            told["deletion"] = tested.to_json()
+        terminal.write(terminal.json_text(told) + "\n")
     else:
         _show(found, coloured=sys.stdout.isatty())
+        if tested is not None:
+            _show_test(found, tested)
 
 
 def _steps(found: Explanation) -> list[tuple[str, int | None]]:
@@ -122,27 +144,63 @@ def _show(found: Explanation, *, coloured: bool) -> None:
     terminal.write("".join(shown) + "\n")
     label = terminal.printable(terminal.label_text(found.label))
     terminal.write(f"\n{label}  {found.probability:.4f}\n")
+    terminal.write("log-odds  probability after  word\n")
     order = sorted(range(len(found.tokens)), key=lambda i: -abs(found.contributions[i]))
-    for i in order[:10]:
-        terminal.write(f"{found.contributions[i]:+8.3f}  {terminal.printable(found.tokens[i])}\n")
+    for i in order[:_SHOWN]:
+        value, after = found.contributions[i], found.probabilities[i]
+        terminal.write(f"{value:+8.3f}  {after:17.4f}  {terminal.printable(found.tokens[i])}\n")
     terminal.flush()
 
 
-def _page(found: Explanation) -> str:
+_TEST_HEADS = ("words left out", "log-odds fall by", "to probability", "random words")
+
+
+def _test_rows(tested: DeletionTest) -> list[tuple[str, str, str, str]]:
+    return [
+        (
+            f"{row['words']:,}",
+            f"{row['fall']:.3f}",
+            f"{row['probability']:.4f}",
+            f"{row['random_fall']:.3f} ± {row['random_spread']:.3f}",
+        )
+        for row in tested.to_json()["left_out"]
+    ]
+
+
+def _test_verdict(found: Explanation, tested: DeletionTest) -> str:
+    label = terminal.printable(terminal.label_text(found.label))
+    if tested.gain <= 0:
+        return f"The words named for {label} weigh no more than random ones: don't trust them."
+    return (
+        f"The words named for {label} weigh {tested.gain:.2f} nats more than random ones "
+        f"(mean of {tested.draws} draws, seed {tested.seed})."
+    )
+
+
+def _show_test(found: Explanation, tested: DeletionTest) -> None:
+    terminal.write("\n" + "  ".join(_TEST_HEADS) + "\n")
+    for row in _test_rows(tested):
+        cells = (cell.rjust(len(head)) for cell, head in zip(row, _TEST_HEADS, strict=True))
+        terminal.write("  ".join(cells) + "\n")
+    terminal.write(_test_verdict(found, tested) + "\n")
+    terminal.flush()
+
+
+def _page(found: Explanation, tested: DeletionTest | None) -> str:
     words = []
     for piece, step in _steps(found):
-        escaped = html.escape(piece)
+        escaped = _shown(piece)
         if step:
             side = "for" if step > 0 else "against"
             escaped = f'<span class="{side}{abs(step)}">{escaped}</span>'
         words.append(escaped)
     rows = [
-        f"<tr><td>{html.escape(token)}</td><td>{value:+.3f}</td><td>{after:.4f}</td></tr>"
+        f'<tr><td dir="auto">{_shown(token)}</td><td>{value:+.3f}</td><td>{after:.4f}</td></tr>'
         for token, value, after in zip(
             found.tokens, found.contributions.tolist(), found.probabilities.tolist(), strict=True
         )
     ]
-    label = html.escape(terminal.label_text(found.label))
+    label = html.escape(terminal.printable(terminal.label_text(found.label)))
     return _PAGE.format(
         title=f"tidegate explain: {label}",
         label=label,
@@ -150,4 +208,19 @@ def _page(found: Explanation) -> str:
         method=found.method,
         words="".join(words),
         rows="\n".join(rows),
+        test="" if tested is None else _page_test(found, tested),
     )
+
+
+def _page_test(found: Explanation, tested: DeletionTest) -> str:
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+    rows = [row(_TEST_HEADS, "th"), *(row(cells, "td") for cells in _test_rows(tested))]
+    verdict = html.escape(_test_verdict(found, tested))
+    return f'<h2>Left out</h2>\n<p>{verdict}</p>\n<table class="test">{"".join(rows)}</table>\n'
+
+
+def _shown(piece: str) -> str:
+    """Escaped, with its line breaks; marks that would turn the page's text round are spelt out."""
+    return html.escape("\n".join(map(terminal.printable, piece.split("\n"))))
