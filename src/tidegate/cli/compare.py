@@ -15,7 +15,7 @@ import typer
 
 from tidegate import atomic
 from tidegate.cli import files, options, terminal
-from tidegate.cli.labels import check_separated, check_separator, split_labels
+from tidegate.cli.labels import split_labels
 from tidegate.cli.progress import TrainingBar, epoch_line
 from tidegate.errors import ConfigError, TrainingInterrupted
 
@@ -34,6 +34,7 @@ def compare(
     label_separator: options.LabelSeparator = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
     cells: Annotated[
         str | None,
         typer.Option(
@@ -153,7 +154,6 @@ def compare(
       tidegate compare reviews.csv --cells gru,linear --seeds 5 --report comparison.json
     """
     started = time.perf_counter()
-    check_separator(label_separator, source)
     held_files = {
         "--validation": None if validation is None else validation.path,
         "--test": None if test is None else test.path,
@@ -203,11 +203,14 @@ def compare(
             label_column=label_column,
             format=table_format,
             encoding=encoding,
+            delimiter=delimiter,
+            label_separator=label_separator,
             validation=held_files["--validation"],
             test=held_files["--test"],
             progress=terminal.progress_wanted(quiet),
         )
-        check_separated(dataset.train.labels, label_separator)
+        if label_separator is not None:
+            datasets.check_separated(dataset.train.labels, label_separator)
         parts = _parts(dataset, label_separator, None if test is None else test.fraction)
         if not quiet:
             terminal.say(f"data: {dataset.origin}")
