@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,7 +70,8 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
     )
     _add_api(app, parts)
     _add_operations(app, parts)
-    files.add_page(app)
+    if importlib.util.find_spec("tidegate.page") is not None:
+        files.add_page(app, importlib.import_module("tidegate.page").FOLDER)
     app.add_exception_handler(HTTPException, _failed)
     app.add_exception_handler(Exception, _broken)
     paths = [route.path for route in app.router.routes if hasattr(route, "path")]
@@ -89,7 +92,7 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
     async def predict(request: Request) -> Response:
         """The label of each text and its probability, in order."""
         form = await bodies.read(request, bodies.PredictRequest, limits)
-        bodies.check_texts(form.texts, limits.texts, limits)
+        bodies.check_texts(form.texts, limits.request_texts, limits)
         model = _model(parts, request, form, len(form.texts))
         results = await parts.scorer.predict(model.classifier, form.texts)
         return _json({"model": model.name, "results": results})
@@ -99,7 +102,9 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         form = await bodies.read(request, bodies.ExplainRequest, limits)
         bodies.check_texts(form.texts, limits.explained_texts, limits)
         model = _model(parts, request, form, len(form.texts))
-        steps = [partial(_explained, model, text, form, limits.explained_tokens) for text in form.texts]
+        steps = [
+            partial(_explained, model, text, form, limits.explained_tokens) for text in form.texts
+        ]
         results = await _computed(parts, steps)
         return _json({"model": model.name, "results": results})
 
@@ -168,7 +173,7 @@ async def _computed(parts: Parts, steps: list[Callable[[], Any]]) -> list[Any]:
 
 
 def _explained(
-    model: ServedModel, text: str, form: bodies.ExplainRequest, most: int
+    model: ServedModel, form: bodies.ExplainRequest, most: int, text: str
 ) -> dict[str, Any]:
     classifier = model.classifier
     found = len(tokens(classifier.tokenizer_.kind, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,10 +23,8 @@ class LingeringResponse(Response):
         headers = {"type": "http.response.start", "status": self.status_code}
         await send({**headers, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(_drained(receive), _SECONDS)
-        except asyncio.TimeoutError:
-            pass
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -10,6 +10,8 @@ import sys
 import traceback
 from types import TracebackType
 
+_PLACES = 10  # of an error: where it was raised, and who called that
+
 
 def event(name: str, **facts: object) -> None:
     """Write one line. A line that can't be written is lost, and no new error."""
@@ -31,7 +33,7 @@ def failure(error: BaseException, **facts: object) -> None:
 def _places(trace: TracebackType | None) -> list[str]:
     return [
         f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}"
-        for frame in traceback.extract_tb(trace)
+        for frame in traceback.extract_tb(trace)[-_PLACES:]
     ]
 
 

@@ -44,9 +44,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=kept,
         )
-        self.texts = Counter(
-            "tidegate_texts", "Texts answered.", ("model", "path"), registry=kept
-        )
+        self.texts = Counter("tidegate_texts", "Texts answered.", ("model", "path"), registry=kept)
         self.batch_texts = Histogram(
             "tidegate_batch_texts", "Texts scored together.", buckets=_TEXTS, registry=kept
         )

@@ -57,7 +57,9 @@ class Models:
             return self._models[self._files[0].name]
         if name not in self._models:
             raise Failure(
-                404, "unknown_model", f"there is no such model; {', '.join(self._models)} are served"
+                404,
+                "unknown_model",
+                f"there is no such model; {', '.join(self._models)} are served",
             )
         return self._models[name]
 

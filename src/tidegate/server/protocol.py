@@ -161,7 +161,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.write(
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
                 f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                "connection: close\r\n".encode() + more + b"\r\n" + body
+                "connection: close\r\n".encode()
+                + more
+                + b"\r\n"
+                + body
             )
         if waiting:  # whoever reads its body or answers it finds the client gone
             cycle.disconnected = True

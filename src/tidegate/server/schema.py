@@ -30,14 +30,17 @@ _REASONS = {
 }
 
 
-def post(
-    app: FastAPI, path: str, endpoint: Callable[..., Any], form: type[BaseModel]
-) -> None:
+def post(app: FastAPI, path: str, endpoint: Callable[..., Any], form: type[BaseModel]) -> None:
     """A route that reads this form itself, and is told in the document."""
     body = form.model_json_schema(ref_template="#/components/schemas/{model}")
-    _add(app, path, endpoint, "POST", tuple(_REASONS), {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}}
-    })
+    _add(
+        app,
+        path,
+        endpoint,
+        "POST",
+        tuple(_REASONS),
+        {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
+    )
 
 
 def get(
@@ -82,7 +85,7 @@ def finish(app: FastAPI, limits: Limits, *, guarded: bool) -> None:
     document = app.openapi()
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(replies.SCHEMAS)
-    most = {"/v1/predict": limits.texts, "/v1/explain": limits.explained_texts}
+    most = {"/v1/predict": limits.request_texts, "/v1/explain": limits.explained_texts}
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _finish_operation(operation, most.get(path, 1), limits)
@@ -132,7 +135,9 @@ def _table(body: dict[str, Any]) -> str:
     rows = []
     for name, field in body["properties"].items():
         kinds = [kind.get("type", "") for kind in field.get("anyOf", [field])]
-        choices = [str(choice) for kind in field.get("anyOf", [field]) for choice in kind.get("enum", [])]
+        choices = [
+            str(choice) for kind in field.get("anyOf", [field]) for choice in kind.get("enum", [])
+        ]
         needed = "needed" if name in body.get("required", ()) else ""
         cells = (
             name,

@@ -20,19 +20,19 @@ _LONGEST_NAME = 100
 class Limits:
     """What one request, and all of them together, may take. Each worker has these for itself.
 
-    body_bytes, texts, characters: of a request, its number of texts, and one text. explained_texts,
-    explained_tokens: texts and tokens a text that are explained, each of which is scored without
-    each of its words. traced_numbers: gates and states in one answer. waiting_texts: texts
-    that wait for the scorer; explanations: requests that wait for the explainer. held_bytes: bodies
-    of all requests that are not answered yet. connections: open at once. header_bytes: of a
-    request's first line and headers. header_seconds, body_seconds: until they are there.
-    scoring_seconds: until an answer. idle_seconds: an open connection without a request.
-    sending_seconds: until a client has taken some of an answer. stopping_seconds: for what was
-    accepted, when the server is asked to stop.
+    body_bytes, request_texts, characters: of a request, its number of texts, and one text.
+    explained_texts, explained_tokens: texts of a request that are explained, and tokens of each:
+    the text is scored once more for each of them. traced_numbers: gates and states in one answer.
+    waiting_texts: texts that wait for the scorer. explanations: requests that wait for the
+    explainer. held_bytes: bodies of all requests that are not answered yet. connections: open at
+    once. header_bytes: of a request's first line and headers. header_seconds, body_seconds: until
+    they are there. scoring_seconds: until an answer. idle_seconds: of an open connection without a
+    request. sending_seconds: until a client has taken some of an answer. stopping_seconds: for
+    what was accepted, when the server is asked to stop.
     """
 
     body_bytes: int = 4_000_000
-    texts: int = 1_000
+    request_texts: int = 1_000
     characters: int = 200_000
     explained_texts: int = 16
     explained_tokens: int = 1_000
