@@ -64,7 +64,8 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
         version=tidegate.__version__,
         description="Classifies texts, and explains why.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        openapi_url=None,  # see ``schema``; FastAPI's pages load scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -74,8 +75,8 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
         files.add_page(app, importlib.import_module("tidegate.page").FOLDER)
     app.add_exception_handler(HTTPException, _failed)
     app.add_exception_handler(Exception, _broken)
-    paths = [route.path for route in app.router.routes if hasattr(route, "path")]
     schema.finish(app, limits, guarded=settings.token is not None)
+    paths = [route.path for route in app.router.routes if hasattr(route, "path")]
     return Guard(
         cast(Application, app),
         paths=paths,
@@ -102,10 +103,8 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         form = await bodies.read(request, bodies.ExplainRequest, limits)
         bodies.check_texts(form.texts, limits.explained_texts, limits)
         model = _model(parts, request, form, len(form.texts))
-        steps = [
-            partial(_explained, model, text, form, limits.explained_tokens) for text in form.texts
-        ]
-        results = await _computed(parts, steps)
+        one = partial(_explained, model, form, limits.explained_tokens)
+        results = await _computed(parts, [partial(one, text) for text in form.texts])
         return _json({"model": model.name, "results": results})
 
     async def trace(request: Request) -> Response:

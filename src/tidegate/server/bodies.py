@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,6 +20,7 @@ from pydantic import (
     StrictStr,
     ValidationError,
 )
+from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
 from tidegate.server.failures import Failure, overloaded
@@ -26,27 +28,41 @@ from tidegate.server.failures import Failure, overloaded
 if TYPE_CHECKING:
     from tidegate.server.settings import Limits
 
+
+def _characters(text: str) -> str:
+    """JSON can write half of a surrogate pair, which is no character and has no UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise PydanticCustomError(
+                "string_unicode", "has half of a surrogate pair, which is no character"
+            ) from None
+    return text
+
+
 Form = TypeVar("Form", bound=BaseModel)
+Text = Annotated[StrictStr, AfterValidator(_characters)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str | None = Field(None, description="Which model; the first one if it is left out.")
+    model: Text | None = Field(None, description="Which model; the first one if it is left out.")
 
 
 class PredictRequest(_Request):
     """Texts to classify."""
 
-    texts: list[str] = Field(min_length=1)
+    texts: list[Text] = Field(min_length=1)
 
 
 class ExplainRequest(_Request):
     """Texts to explain."""
 
-    texts: list[str] = Field(min_length=1)
-    label: StrictStr | StrictBool | StrictInt | StrictFloat | None = Field(
+    texts: list[Text] = Field(min_length=1)
+    label: Text | StrictBool | StrictInt | StrictFloat | None = Field(
         None, description="The label that is explained; the likeliest if it is left out."
     )
     method: Literal["occlusion", "integrated", "gradient"] | None = Field(
@@ -57,13 +73,13 @@ class ExplainRequest(_Request):
 class TraceRequest(_Request):
     """A text whose gates and states are wanted."""
 
-    text: str
+    text: Text
 
 
 class CellRequest(_Request):
     """One unit of one layer at one step of a text; all are counted from 0."""
 
-    text: str
+    text: Text
     layer: Count
     direction: Literal["forward", "backward"]
     step: Count
@@ -179,7 +195,7 @@ def _first(error: ValidationError) -> str:
 _FORMS = (PredictRequest, ExplainRequest, TraceRequest, CellRequest)
 
 
-def check_texts(texts: list[str], most: int, limits: Limits) -> None:
+def check_texts(texts: list[Text], most: int, limits: Limits) -> None:
     """Failure for more texts than ``most``, or one that is too long."""
     if len(texts) > most:
         raise Failure(

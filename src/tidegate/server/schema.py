@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pydantic_core
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
@@ -93,12 +94,16 @@ def finish(app: FastAPI, limits: Limits, *, guarded: bool) -> None:
                 operation["security"] = [{"token": []}]
     if guarded:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    app.openapi_schema = document
+    content = pydantic_core.to_json(document)
     page = HTMLResponse(_page(document)).body
 
     async def docs() -> Response:
         return HTMLResponse(page)
 
+    async def openapi() -> Response:
+        return Response(content, media_type="application/json")
+
+    app.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
 

@@ -165,6 +165,7 @@ def _run(
             await server.serve(sockets=[listener])
         finally:
             watch.cancel()
+            logs.flush()
 
     factory = config.get_loop_factory()
     if factory is None:
