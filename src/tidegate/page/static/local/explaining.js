@@ -2,7 +2,7 @@
 
 import { Reading } from "./network.js";
 
-const MOST_WORK = 2e9; // multiplications: some seconds. Beyond it, words are left out in groups.
+const MOST_WORK = 4e9; // multiplications: some seconds. Beyond it, words are left out in groups.
 
 export const METHOD = "occlusion";
 

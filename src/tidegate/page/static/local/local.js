@@ -58,6 +58,16 @@ function stopIfAborted(signal) {
   if (signal?.aborted) throw signal.reason;
 }
 
+// Lets the page paint and be typed into; timers would wait some milliseconds each time.
+const channel = new MessageChannel();
+function giveWay() {
+  return new Promise((resolve) => {
+    channel.port1.addEventListener("message", resolve, { once: true });
+    channel.port1.start();
+    channel.port2.postMessage(null);
+  });
+}
+
 // Runs a generator to its end in slices, between which the page can paint and be typed into.
 export async function inSlices(generator, signal) {
   for (;;) {
@@ -66,7 +76,7 @@ export async function inSlices(generator, signal) {
       const { done, value } = generator.next();
       if (done) return value;
     } while (performance.now() < until);
-    await new Promise((resolve) => setTimeout(resolve));
+    await giveWay();
     stopIfAborted(signal);
   }
 }

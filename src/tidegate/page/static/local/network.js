@@ -17,27 +17,53 @@ const MOST_PROJECTIONS = 1 << 22; // numbers that are kept of words' input produ
 
 const sigmoid = (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : 1 - 1 / (1 + Math.exp(x)));
 
-// out[i] += sum over k of vector[k] * matrix[k, first + i] for i below `count`.
-function addProduct(out, vector, matrix, columns, first = 0, count = columns) {
+// [columns * rows] of a matrix [rows * columns]: a product then reads memory in its order, for eight
+// results at once, which is twice as fast as by rows.
+function transposed(matrix, rows, columns) {
+  const turned = new Float32Array(matrix.length);
+  for (let r = 0; r < rows; ++r)
+    for (let c = 0; c < columns; ++c) turned[c * rows + r] = matrix[r * columns + c];
+  return turned;
+}
+
+// out[i] += sum over k of vector[k] * matrix[k, i] for i from `first` to `end`, of its transpose.
+function addProduct(out, vector, turned, first, end) {
   const rows = vector.length;
-  let k = 0;
-  for (; k + 4 <= rows; k += 4) {
-    const a = vector[k];
-    const b = vector[k + 1];
-    const c = vector[k + 2];
-    const d = vector[k + 3];
-    const one = k * columns + first;
-    const two = one + columns;
-    const three = two + columns;
-    const four = three + columns;
-    for (let i = 0; i < count; ++i)
-      out[first + i] +=
-        a * matrix[one + i] + b * matrix[two + i] + c * matrix[three + i] + d * matrix[four + i];
+  let i = first;
+  for (; i + 8 <= end; i += 8) {
+    let a = 0;
+    let b = 0;
+    let c = 0;
+    let d = 0;
+    let e = 0;
+    let f = 0;
+    let g = 0;
+    let h = 0;
+    let at = i * rows;
+    for (let k = 0; k < rows; ++k, ++at) {
+      const x = vector[k];
+      a += x * turned[at];
+      b += x * turned[at + rows];
+      c += x * turned[at + 2 * rows];
+      d += x * turned[at + 3 * rows];
+      e += x * turned[at + 4 * rows];
+      f += x * turned[at + 5 * rows];
+      g += x * turned[at + 6 * rows];
+      h += x * turned[at + 7 * rows];
+    }
+    out[i] += a;
+    out[i + 1] += b;
+    out[i + 2] += c;
+    out[i + 3] += d;
+    out[i + 4] += e;
+    out[i + 5] += f;
+    out[i + 6] += g;
+    out[i + 7] += h;
   }
-  for (; k < rows; ++k) {
-    const a = vector[k];
-    const one = k * columns + first;
-    for (let i = 0; i < count; ++i) out[first + i] += a * matrix[one + i];
+  for (; i < end; ++i) {
+    let sum = 0;
+    for (let k = 0; k < rows; ++k) sum += vector[k] * turned[i * rows + k];
+    out[i] += sum;
   }
 }
 
@@ -64,9 +90,11 @@ export class Network {
       const name = layer ? `recurrent${layer + 1}` : "recurrent";
       return this.directions.map((direction) => {
         const own = direction === "backward" ? `${name}_reverse` : name;
+        const columns = tensors[`${own}.bias`].length;
+        const inputs = tensors[`${own}.kernel`].length / columns;
         return {
-          kernel: tensors[`${own}.kernel`],
-          recurrent: tensors[`${own}.recurrent_kernel`],
+          kernel: transposed(tensors[`${own}.kernel`], inputs, columns),
+          recurrent: transposed(tensors[`${own}.recurrent_kernel`], hidden, columns),
           bias: tensors[`${own}.bias`],
           recurrentBias: tensors[`${own}.recurrent_bias`] ?? null,
           projections: new Map(),
@@ -75,6 +103,9 @@ export class Network {
     });
     this.width = hidden * this.directions.length;
     this.poolings = config.pooling.split("+");
+    const logits = tensors["output.bias"].length;
+    const pooled = this.width * this.poolings.length;
+    this.output = transposed(tensors["output.kernel"], pooled, logits);
     this.columns = hidden * this.gateNames.length;
     // Multiplications of one step of one direction.
     this.stepWork = hidden * this.columns;
@@ -104,7 +135,7 @@ export class Network {
 
   project(weights, row) {
     const out = Float64Array.from(weights.bias);
-    addProduct(out, row, weights.kernel, this.columns);
+    addProduct(out, row, weights.kernel, 0, this.columns);
     return out;
   }
 
@@ -116,8 +147,7 @@ export class Network {
     if (this.config.cell === "gru") {
       if (weights.recurrentBias) total.set(weights.recurrentBias);
       else total.fill(0);
-      const together = this.resetsAfter ? columns : 2 * size;
-      addProduct(total, hidden, weights.recurrent, columns, 0, together);
+      addProduct(total, hidden, weights.recurrent, 0, this.resetsAfter ? columns : 2 * size);
       for (let i = 0; i < 2 * size; ++i) gates[i] = sigmoid(projection[i] + total[i]);
       if (this.resetsAfter) {
         for (let i = 0; i < size; ++i)
@@ -126,14 +156,14 @@ export class Network {
           );
       } else {
         const kept = hidden.map((value, i) => gates[size + i] * value);
-        addProduct(total, kept, weights.recurrent, columns, 2 * size, size);
+        addProduct(total, kept, weights.recurrent, 2 * size, columns);
         for (let i = 2 * size; i < columns; ++i) gates[i] = Math.tanh(projection[i] + total[i]);
       }
       for (let i = 0; i < size; ++i) hidden[i] += gates[i] * (gates[2 * size + i] - hidden[i]);
       return;
     }
     total.set(projection);
-    addProduct(total, hidden, weights.recurrent, columns);
+    addProduct(total, hidden, weights.recurrent, 0, columns);
     if (this.config.cell === "rnn") {
       for (let i = 0; i < size; ++i) gates[i] = hidden[i] = Math.tanh(total[i]);
       return;
@@ -161,7 +191,7 @@ export class Network {
         this.tensors["output_norm.bias"],
       );
     const out = Float64Array.from(this.tensors["output.bias"]);
-    addProduct(out, pooled, this.tensors["output.kernel"], out.length);
+    addProduct(out, pooled, this.output, 0, out.length);
     return out;
   }
 }
@@ -344,9 +374,9 @@ export function* termsAt(network, ids, { layer, direction, position, unit }) {
   const before = t ? reader.states[t - 1] : new Float64Array(hidden);
   const values = recorded[t];
   const row = reading.inputs[layer] ? reading.inputs[layer][position] : network.inputRow(ids[position]);
-  const column = (vector, matrix, at) => {
+  const column = (vector, turned, at) => {
     let sum = 0;
-    for (let k = 0; k < vector.length; ++k) sum += vector[k] * matrix[k * network.columns + at];
+    for (let k = 0; k < vector.length; ++k) sum += vector[k] * turned[at * vector.length + k];
     return sum;
   };
   const gates = network.gateNames.map((name, g) => {
