@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate import TextClassifier, cli, ops
+from tidegate import TextClassifier, cli
 from tidegate.errors import ConfigError, DataError
-from tidegate.explain import METHODS, explain, strength, trace_gates, words_and_gaps
+from tidegate.explain import METHODS, explain, strength, words_and_gaps
 from tidegate.model import TextModel
 from tidegate.text import START_MARK, Tokenizer
 from tidegate.tokens import BREAK, TOKENIZERS, TokenizerKind, place_tokens, tokens
@@ -260,32 +260,6 @@ def test_pieces_are_the_text(classifier: TextClassifier) -> None:
     ]  # fmt: skip
     assert [strength(value, 2.0) for value in (2.0, -2.0, 0.2, 0.7, -1.4)] == [3, -3, 0, 1, -2]
     assert strength(1.0, 0.0) == 0
-
-
-# --- gates
-
-
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
-def test_gates_make_the_states(cell: str, masked: bool) -> None:
-    model = train(cell=cell, masked=masked, epochs=3, max_length=9)
-    trace = trace_gates(model, "a lovely film and a dreadful end")
-    assert trace.tokens == [START_MARK, *["a", "lovely", "film", "and", "a", "dreadful", "end"]]
-    assert list(trace.gates) == ([] if cell == "rnn" else list(ops.GATES[cell]))
-    assert trace.states.shape == (8, 8)
-    if cell == "gru":
-        update, candidate = trace.gates["update"], trace.gates["candidate"]
-        before = trace.states[:-1]
-        expected = before + update[1:] * (candidate[1:] - before)
-        np.testing.assert_allclose(trace.states[1:], expected, rtol=1e-5, atol=1e-6)
-    logits = trace.states[-1:] @ model.model_.parameters["output.kernel"]
-    logits = logits + model.model_.parameters["output.bias"]
-    expected_logits = model.model_.predict_logits(
-        model.tokenizer_.encode_all(["a lovely film and a dreadful end"], 9)
-    )
-    np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="no words to trace"):
-        trace_gates(model, "")
 
 
 # --- the command line

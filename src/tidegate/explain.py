@@ -1,4 +1,4 @@
-"""Why a text was judged so: each word's share, the probability as it grows, the gates at work.
+"""Why a text was judged so: each word's share, and the probability as the text grows.
 
 A word's contribution is by how much the log-odds of the label fall when the word is left out of
 the text (``occlusion``), or its part of the path from a text of unknown words to this one
@@ -227,47 +227,6 @@ def _slope(model: TextModel, batch: Any, vectors: Float32, number: int, factor: 
     gradients: Gradients = {}
     slopes: Float32 = backward(d_logits, gradients)
     return slopes.astype(np.float64)
-
-
-@dataclass(frozen=True)
-class GateTrace:
-    """What a recurrent layer's gates did at each step of one text.
-
-    tokens: [T]. gates: each gate's values by name, [T, H], in the order of ``ops.GATES``; a GRU's
-    update is the share of the new. states: [T, H] the hidden state after each step.
-    """
-
-    tokens: list[str]
-    gates: dict[str, Float32]
-    states: Float32
-
-
-def trace_gates(classifier: TextClassifier, text: str) -> GateTrace:
-    """The first layer's gates over ``text``, as it reads forward.
-
-    Padding and what was cut away are left out, START_MARK is not. DataError for a text without
-    words.
-    """
-    classifier.predict_proba([text])  # fitted, and a text
-    model, tokenizer = classifier.model_, classifier.tokenizer_
-    shown = tokenizer.token_strings(text, model.config.max_length)
-    if not tokens(tokenizer.kind, text):
-        raise DataError("the text has no words to trace; give at least one")
-    batch = model.pack(tokenizer.encode_all([text], model.config.max_length), [0])
-    vectors = ops.gather_rows(model.parameters["embedding.weight"], batch.words)
-    outputs, _, tape = ops.recurrent_forward(
-        model.config.kind,
-        batch,
-        vectors,
-        model.recurrent_weights("recurrent"),
-        all_outputs=True,
-        precision=model.precision,
-    )
-    if outputs is None:
-        raise DataError("the layer gave no states")
-    kept = slice(batch.positions - len(shown), batch.positions)
-    gates = {} if model.config.cell == "rnn" else tape.gates
-    return GateTrace(shown, {name: gates[name][kept] for name in gates}, outputs[kept])
 
 
 def words_and_gaps(explanation: Explanation) -> Iterator[tuple[str, float | None]]:

@@ -74,14 +74,15 @@ export function counted(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-// Python writes True where JavaScript writes true.
+// A label as answers name it: itself, or a number or truth value as JSON writes it.
 export function labelText(label) {
-  return typeof label === "boolean" ? (label ? "True" : "False") : String(label);
+  return typeof label === "string" ? label : JSON.stringify(label);
 }
 
 export function probabilityOf(result, label) {
   const { probabilities } = result;
-  for (const key of [labelText(label), String(label), JSON.stringify(label)])
-    if (Object.hasOwn(probabilities, key)) return probabilities[key];
-  return Number.isInteger(label) ? (probabilities[label.toFixed(1)] ?? NaN) : NaN;
+  const name = labelText(label);
+  if (Object.hasOwn(probabilities, name)) return probabilities[name];
+  // Python writes 1.0 where JavaScript writes 1.
+  return typeof label === "number" ? (probabilities[`${name}.0`] ?? NaN) : NaN;
 }

@@ -134,17 +134,16 @@ export class Panel {
     const [result] = await this.backend.predict([this.text], this.model.name, { signal });
     if (signal.aborted) return;
     const several = this.model.targets === "many";
-    const shown = label ?? result.label;
     const ranked = this.model.labels
       .map((name) => [name, probabilityOf(result, name)])
       .sort((a, b) => b[1] - a[1]);
-    const main = several ? null : result.label;
-    const given = several
-      ? (result.labels ?? ranked.filter(([, share]) => share > 0.5).map(([name]) => name))
-      : [];
-    const head = several
-      ? make("strong", {}, given.length ? given.map(labelText).join(", ") : "none of its labels")
-      : make("strong", {}, quoted(labelText(main)));
+    const shown = label ?? result.label ?? ranked[0][0];
+    const said = several ? result.labels : [result.label];
+    const head = make(
+      "strong",
+      {},
+      said.length ? quoted(said.map(labelText).join(", ")) : "none of its labels",
+    );
     const bars = ranked.slice(0, MOST_LABELS).map(([name, share]) => {
       const fill = make("span", { className: "fill" });
       fill.style.width = `${100 * share}%`;
@@ -162,7 +161,7 @@ export class Panel {
         "p",
         { className: "answer" },
         head,
-        several ? null : make("span", { className: "share" }, percent(probabilityOf(result, main))),
+        make("span", { className: "share" }, percent(result.probability)),
       ),
       make("ul", { className: "bars" }, ...bars),
       ...(rest > 0 ? [make("p", { className: "note" }, `and ${counted(rest, "other label")}`)] : []),

@@ -1,5 +1,6 @@
 // The page's backend where there is no server: the model in the file, computed here.
 
+import { labelText } from "../dom.js";
 import { Characters } from "./characters.js";
 import { explained, mixed, sharesOf } from "./explaining.js";
 import { Network, Reading, termsAt, traced } from "./network.js";
@@ -107,19 +108,28 @@ export class Model {
     return sharesOf(mixed(logits, beside, this.mix), network.config.targets);
   }
 
-  // The number of the class that is predicted; of several labels, that of the likeliest.
+  // The number of the class that is predicted.
   predicted(shares) {
-    if (this.network.config.targets !== "many" && this.thresholds)
-      return shares[1] >= this.thresholds[0] ? 1 : 0;
+    if (this.thresholds) return shares[1] >= this.thresholds[0] ? 1 : 0;
     return shares.indexOf(Math.max(...shares));
   }
 
-  // Of a model of several labels a text: those that it is given.
-  given(shares) {
-    const { thresholds } = this;
-    return this.classes.filter((_, i) =>
-      thresholds ? shares[i] >= thresholds[i] : shares[i] > 0.5,
+  // What is said of a text with these shares, as src/tidegate/answers.py has it.
+  answer(shares) {
+    const names = this.classes.map((label, i) => [labelText(label), shares[i]]);
+    const probabilities = Object.fromEntries(names);
+    if (this.network.config.targets !== "many") {
+      const number = this.predicted(shares);
+      return { label: this.classes[number], probability: shares[number], probabilities };
+    }
+    const given = shares.map((share, i) =>
+      this.thresholds ? share >= this.thresholds[i] : share > 0.5,
     );
+    return {
+      labels: this.classes.filter((_, i) => given[i]),
+      probability: shares.reduce((all, share, i) => all * (given[i] ? share : 1 - share), 1),
+      probabilities,
+    };
   }
 }
 
@@ -148,16 +158,7 @@ export class LocalBackend {
     for (const text of texts) {
       const { tokens } = this.model.tokenizer.tokens(text);
       const shares = await inSlices(this.model.shares(tokens), signal);
-      const number = this.model.predicted(shares);
-      const several = this.model.network.config.targets === "many";
-      results.push({
-        label: this.model.classes[number],
-        ...(several ? { labels: this.model.given(shares) } : {}),
-        probability: shares[number],
-        probabilities: Object.fromEntries(
-          this.model.classes.map((label, i) => [String(label), shares[i]]),
-        ),
-      });
+      results.push(this.model.answer(shares));
     }
     return results;
   }
