@@ -1,4 +1,4 @@
-"""What clients do that mean no good, or can't do better: each gets its answer, and it still serves."""
+"""What clients do that mean no good, or can't do better: all get answers, and it still serves."""
 
 from __future__ import annotations
 
@@ -267,8 +267,8 @@ def test_clients_that_leave_are_no_trouble(served: Served) -> None:
             connection.sendall(sent)
             connection.close()
     assert served.labels(["a lovely film"]) == ["pos"]
-    lines = [line for line in served.logged() if line["event"] == "error"]
-    assert lines == []
+    errors = [line for line in served.logged() if line["event"] in ("error", "server")]
+    assert not errors, json.dumps(errors)
 
 
 def test_requests_in_a_row_are_answered_in_a_row(served: Served) -> None:
@@ -352,12 +352,9 @@ def test_predictions_do_not_wait_for_explanations(slow: Path, tmp_path: Path) ->
     with serving(tmp_path / "log", [str(slow)], limits=limits) as served:
         long = threading.Thread(target=lambda: answers.append(served.post("/v1/explain", body)))
         long.start()
-        refused = None
-        while long.is_alive() and refused is None:
-            answer = served.post("/v1/explain", {"texts": ["fine"]})
-            refused = answer if answer.status == 503 else None
-        assert refused is not None
-        assert refused.code == "overloaded"
+        wait_until(lambda: served.metric("tidegate_explanations") == 1)
+        refused = served.post("/v1/explain", {"texts": ["fine"]})
+        assert (refused.status, refused.code) == (503, "overloaded")
         assert len(served.labels(["a lovely film", "dull"])) == 2
         assert long.is_alive()  # it was answered while the explanation went on
         long.join()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import tidegate
-from tidegate import answers
+from tidegate import answers, page
 from tidegate.errors import TidegateError
 from tidegate.explain import explain as explain_text
 from tidegate.server import bodies, files, schema
@@ -49,7 +47,7 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
         models,
         metrics,
         Scorer(settings.batch, limits.waiting_texts, limits.scoring_seconds, metrics),
-        Explainer(limits.explanations, limits.scoring_seconds),
+        Explainer(limits.explanations, limits.scoring_seconds, metrics),
     )
 
     @asynccontextmanager
@@ -71,8 +69,7 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
     )
     _add_api(app, parts)
     _add_operations(app, parts)
-    if importlib.util.find_spec("tidegate.page") is not None:
-        files.add_page(app, importlib.import_module("tidegate.page").FOLDER)
+    files.add_page(app, page.FOLDER)
     app.add_exception_handler(HTTPException, _failed)
     app.add_exception_handler(Exception, _broken)
     schema.finish(app, limits, guarded=settings.token is not None)

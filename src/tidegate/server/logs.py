@@ -75,7 +75,7 @@ def _places(trace: TracebackType | None) -> list[str]:
 
 
 class UvicornEvents(logging.Handler):
-    """uvicorn's warnings as such lines."""
+    """uvicorn's errors as such lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, without the words of an exception."""
@@ -85,8 +85,8 @@ class UvicornEvents(logging.Handler):
 
 
 def capture_uvicorn() -> None:
-    """Send uvicorn's warnings here and nowhere else."""
+    """Send uvicorn's errors here and nowhere else."""
     logger = logging.getLogger("uvicorn")
     logger.handlers = [UvicornEvents()]
     logger.propagate = False
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)  # it warns of what ``protocol`` refuses and tells itself

@@ -18,7 +18,6 @@ from prometheus_client import (
     multiprocess,
 )
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -28,7 +27,7 @@ class Metrics:
     """All of them, in a registry of their own."""
 
     def __init__(self) -> None:
-        several = FOLDER_VARIABLE in os.environ
+        several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = None if several else CollectorRegistry()
         if self._registry is not None:
             ProcessCollector(registry=self._registry)
@@ -54,6 +53,12 @@ class Metrics:
         self.waiting_texts = Gauge(
             "tidegate_waiting_texts",
             "Texts that wait for the scorer.",
+            multiprocess_mode="livesum",
+            registry=kept,
+        )
+        self.explanations = Gauge(
+            "tidegate_explanations",
+            "Requests whose explanations are at work or wait for it.",
             multiprocess_mode="livesum",
             registry=kept,
         )

@@ -8,24 +8,44 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tidegate.server import logs
 from tidegate.server.failures import CODES, error_body
 
 if TYPE_CHECKING:
+    from tidegate.server.metrics import Metrics
     from tidegate.server.settings import Limits
 
 _LAST_WORDS = 0.25  # seconds in which a stopping server still takes what is already on its way
 
 
+class _Forgiving:
+    """A transport that forgets what is written when the client has gone.
+
+    asyncio's does so by itself; uvloop's raises until the protocol has been told.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One timer at a time runs for whatever the client is expected to do next."""
 
-    def __init__(self, limits: Limits, **given: Any) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
+        self._metrics = metrics
         self._timer: asyncio.TimerHandle | None = None
         self._begun = False  # a request of which something has arrived, but not all
         self._in_headers = True
@@ -37,6 +57,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, _Forgiving(transport))
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "too many connections; try again in a second", b"retry-after: 1\r\n")
         else:
@@ -157,6 +178,8 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             return
         if not (waiting and cycle.response_started):
+            logs.event("refused", status=status)
+            self._metrics.requests.labels("other", str(status)).inc()
             body = error_body(CODES[status], message)
             self.transport.write(
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

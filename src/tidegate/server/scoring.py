@@ -180,9 +180,10 @@ def _deliver(scored: list[tuple[_Slice, list[dict[str, Any]] | Exception]]) -> N
 class Explainer:
     """A thread for what takes long, and a bounded number of requests that wait for it."""
 
-    def __init__(self, waiting: int, seconds: float) -> None:
+    def __init__(self, waiting: int, seconds: float, metrics: Metrics) -> None:
         self._most = waiting
         self._seconds = seconds
+        self._metrics = metrics
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, "tidegate-explainer")
 
@@ -200,7 +201,7 @@ class Explainer:
                 found.append(step())
             return found
 
-        self._waiting += 1
+        self._count(1)
         future = asyncio.get_running_loop().run_in_executor(self._thread, all_steps)
         future.add_done_callback(self._ended)
         try:
@@ -211,8 +212,12 @@ class Explainer:
         finally:
             given_up.set()
 
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.explanations.set(self._waiting)
+
     def _ended(self, future: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
+        self._count(-1)
         if not future.cancelled():
             future.exception()  # seen, also where nobody waits for it any more
 

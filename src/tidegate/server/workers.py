@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib
 import os
 import select
 import shutil
@@ -32,6 +33,7 @@ from tidegate.server import logs
 from tidegate.server.models import Models
 from tidegate.server.settings import Settings
 
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's name
 _LOOK_SECONDS = 1.0  # between two looks at the models' files
 _BACKLOG = 2_048
 # A worker that dies at once is replaced later and later, up to so many seconds.
@@ -125,7 +127,7 @@ def _run(
     limits = settings.limits
     config = uvicorn.Config(
         cast(Any, create(settings, models, metrics)),
-        http=cast(Any, functools.partial(LimitedProtocol, limits)),
+        http=cast(Any, functools.partial(LimitedProtocol, limits, metrics)),
         ws="none",
         loop="auto",
         lifespan="on",
@@ -194,15 +196,14 @@ class _Supervisor:
 
     def run(self, started: Callable[[], None]) -> None:
         """Until a signal stops it and all workers have ended."""
-        from tidegate.server.metrics import FOLDER_VARIABLE
-
         folder = tempfile.mkdtemp(prefix="tidegate-metrics-")
         before = {number: signal.getsignal(number) for number in _STOPS}
         # A byte for each signal wakes the loop below at once.
         read, write = os.pipe()
         os.set_blocking(write, False)
         woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        os.environ[FOLDER_VARIABLE] = folder
+        os.environ[METRICS_VARIABLE] = folder  # before prometheus-client is imported
+        importlib.import_module("tidegate.server.app")  # once, for all workers
         try:
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:
@@ -226,7 +227,7 @@ class _Supervisor:
             signal.set_wakeup_fd(woken)
             os.close(read)
             os.close(write)
-            del os.environ[FOLDER_VARIABLE]
+            del os.environ[METRICS_VARIABLE]
             shutil.rmtree(folder, ignore_errors=True)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -245,16 +246,22 @@ class _Supervisor:
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal must find the parent's handlers in the parent and none of them in the worker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         with warnings.catch_warnings():
             # Of other threads: those of BLAS look after themselves, and there are none of ours.
             warnings.simplefilter("ignore", DeprecationWarning)
             worker = os.fork()
         if worker:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             return worker
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, *_STOPS):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             ops.set_threads(self._threads)
             _run(self._settings, self._models, self._listener, _nothing, parent)
             status = 0
