@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from serving import Served, serving, wait_until
 from test_estimator import make, reviews
 from tidegate import TextClassifier, ops
 from tidegate.answers import predictions
+from tidegate.cli.serve import serve
 from tidegate.explain import explain
+from tidegate.server import Limits
+from tidegate.server.failures import CODES
 from tidegate.trace import cell_terms, trace_layers
 
 TEXTS = [
@@ -337,3 +341,38 @@ def test_the_documents_ask_nothing_of_others(served: Served) -> None:
     assert re.findall(r"<(script|link|img|style)\b", shown) == []
     assert re.findall(r'(?:src|href)="([^"]*)"', shown) == ["/openapi.json"]
     assert "POST /v1/predict" in shown
+
+
+# --- docs/serving.md
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def _rows(first: str) -> list[list[str]]:
+    """The cells of the table whose head begins so."""
+    table = DOCUMENT.split(f"| {first} |", 1)[1].split("\n\n")[0]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+
+
+def test_the_limits_are_those_of_the_document() -> None:
+    told = [int(row[2].replace(",", "")) for row in _rows("what | option | limit")]
+    assert sorted(told) == sorted(vars(Limits()).values())
+    options = {row[1].strip("`") for row in _rows("what | option | limit")} - {""}
+    shown = inspect.getsource(serve)
+    assert options
+    assert all(f'"{option}"' in shown for option in options)
+
+
+def test_the_statuses_and_paths_are_those_of_the_document(served: Served) -> None:
+    assert [int(row[0]) for row in _rows("status | code")] == list(CODES)
+    told = re.findall(r"`(?:GET|POST) (/\S+?)`", DOCUMENT)
+    paths = served.get("/openapi.json").json["paths"]
+    assert sorted(told[: len(paths) + 1]) == sorted([*paths, "/openapi.json"])
+
+
+def test_the_metrics_are_those_of_the_document(served: Served) -> None:
+    served.post("/v1/predict", {"texts": ["a"]})
+    families = text_string_to_metric_families(served.get("/metrics").body.decode())
+    own = {f.name for f in families if f.name.startswith("tidegate_")}
+    told = {row[0].strip("`").removesuffix("_total") for row in _rows("name | what")}
+    assert told - {"process_..."} == own

@@ -122,7 +122,7 @@ _PARAMETERS = {
     "request_texts": "max-texts",
     "characters": "max-characters",
     "waiting_texts": "max-waiting",
-    "scoring_seconds": "timeout",
+    "body_seconds": "timeout",
 } | {
     name: name.replace("_", "-")
     for name in (

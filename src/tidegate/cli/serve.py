@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +84,9 @@ def serve(
       tidegate serve reviews.safetensors
       tidegate serve reviews.safetensors new=other.safetensors --port 8080 --workers 2
     """
+    _check_packages()
     from tidegate import server
+    from tidegate.server import workers as processes
 
     limits = server.Limits(
         **_given(
@@ -105,7 +108,6 @@ def serve(
         limits=limits,
         **_given(port=port, workers=workers, batch=batch),
     )
-    workers_of: Any = _workers()
     names = ", ".join(model.name for model in settings.models)
 
     def started(address: str) -> None:
@@ -115,24 +117,24 @@ def serve(
                 f"whoever reaches {address} can use the models; --token-file asks for a token"
             )
 
-    workers_of.serve(settings, started)
+    processes.serve(settings, started)
 
 
 def _given(**values: int | None) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _workers() -> Any:
-    """The module that serves. MissingPackageError without the packages that it needs."""
-    try:
-        from tidegate.server import workers
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] == "tidegate":
-            raise
-        raise MissingPackageError(
-            f"serve needs the package {error.name}; pip install 'tidegate[serve]'"
-        ) from error
-    return workers
+def _check_packages() -> None:
+    """MissingPackageError without one that the server needs."""
+    for name in ("fastapi", "httptools", "prometheus_client", "uvicorn"):
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except ValueError:
+            found = False
+        if not found:
+            raise MissingPackageError(
+                f"serve needs the package {name}; pip install 'tidegate[serve]'"
+            )
 
 
 def _loopback(address: str) -> bool:

@@ -14,6 +14,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     exposition,
     multiprocess,
 )
@@ -27,6 +28,7 @@ class Metrics:
     """All of them, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # when a counter began is a number more for each
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = None if several else CollectorRegistry()
         if self._registry is not None:
