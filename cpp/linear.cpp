@@ -42,18 +42,24 @@ std::vector<float> scales_of(const LinearFit& fit, const std::vector<float>& sig
 }
 
 // The root s of s + margin + square * (cost * sigmoid(s) - old). The left side rises with a slope
-// of 1 or more, so that the root is fenced in from the start and Newton's steps can be kept inside.
+// of 1 or more, so that the root is fenced in from the start. Newton's steps are taken only while
+// each is at most half of the one before: they can also circle inside the fence for ever, and one
+// row's dual at the wrong place would spoil every weight.
 double solve(double margin, double square, double cost, double old) {
   const double reach = margin - square * old;  // s + reach + square * cost * sigmoid(s) = 0
   double low = -reach - square * cost, high = -reach;
   double s = std::clamp(-margin, low, high);
-  for (int i = 0; i < 60; ++i) {
+  double moved = high - low;
+  for (int i = 0; i < 200; ++i) {
     const double share = 1.0 / (1.0 + std::exp(-s));
     const double value = s + reach + square * cost * share;
-    if (std::fabs(value) < 1e-10) break;
     (value > 0 ? high : low) = s;
     const double step = s - value / (1.0 + square * cost * share * (1.0 - share));
-    s = step > low && step < high ? step : 0.5 * (low + high);
+    const bool trusted = step > low && step < high && std::fabs(step - s) <= 0.5 * moved;
+    const double next = trusted ? step : 0.5 * (low + high);
+    moved = std::fabs(next - s);
+    s = next;
+    if (moved <= 1e-12 * (1.0 + std::fabs(s))) break;
   }
   return s;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate import ops
+from tidegate.data import load_imdb
 from tidegate.errors import ShapeError
 from tidegate.ngrams import (
     EVEN_MIX,
@@ -128,6 +130,19 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     np.testing.assert_allclose(
         model.scores(TEXTS)[:, target], x @ weights + bias, rtol=1e-5, atol=1e-6
     )
+
+
+def test_no_text_of_many_is_left_far_from_its_optimum(real_reviews: Path) -> None:
+    """A root that is missed once, in one of 25,000 reviews, spoils every weight after it."""
+    data = load_imdb(real_reviews)
+    y = np.array([label == "positive" for label in data.train.labels])
+    rows, cost = hash_texts(data.train.texts, "words", 2, 18), 10.0
+    model = fit_ngrams(rows, y.astype(np.int32), 2, kind="words", longest=2, bits=18, cost=cost)
+    sign = np.where(y, 1.0, -1.0)
+    margins = sign * model.score_rows(rows)[:, 0]
+    assert margins.min() > 0
+    duals = cost / (1 + np.exp(margins))
+    assert abs(float(model.bias[0]) - sign @ duals) < 0.1 * cost
 
 
 def test_a_rare_class_is_found_among_many() -> None:
