@@ -257,6 +257,8 @@ def load(
     }
     if not overload:
         return
+    # What more connections and longer queues take is taken before memory is looked at.
+    run(port, bodies, options.overload_connections, options.overload_seconds / 6, 2 * rate)
     before = resident_mb(pid)
     found = run(port, bodies, options.overload_connections, options.overload_seconds, 2 * rate)
     yield {
