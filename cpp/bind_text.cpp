@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind.h"
+#include "contexts.h"
 #include "linear.h"
 #include "text.h"
 
@@ -111,6 +112,27 @@ void score(In<int32_t, 1> buckets, In<int64_t, 1> offsets, In<float, 2> weights,
                static_cast<int>(weights.shape(1)), scores.data());
 }
 
+nb::tuple contexts(In<int32_t, 1> ids, In<int64_t, 1> offsets, int words, int first, int window,
+                   int64_t least) {
+  SparseRows found;
+  {
+    nb::gil_scoped_release unlocked;
+    const long count = static_cast<long>(offsets.shape(0)) - 1;
+    found = count_contexts(ThreadPool::instance(), {count, ids.data(), offsets.data()}, words,
+                           first, window, least);
+  }
+  return nb::make_tuple(to_numpy(std::move(found.offsets)), to_numpy(std::move(found.columns)),
+                        to_numpy(std::move(found.values)));
+}
+
+void multiply(In<int64_t, 1> offsets, In<int32_t, 1> columns, In<float, 1> values,
+              In<float, 2> dense, Out<float, 2> out) {
+  nb::gil_scoped_release unlocked;
+  multiply_sparse(ThreadPool::instance(), static_cast<long>(out.shape(0)), offsets.data(),
+                  columns.data(), values.data(), dense.data(), static_cast<long>(out.shape(1)),
+                  out.data());
+}
+
 }  // namespace
 
 void bind_text(nb::module_& module) {
@@ -122,6 +144,10 @@ void bind_text(nb::module_& module) {
              nb::arg("goes_on"), array("weights"), array("bias"));
   module.def("score_linear", &score, array("buckets"), array("offsets"), array("weights"),
              array("bias"), array("scores"));
+  module.def("count_contexts", &contexts, array("ids"), array("offsets"), nb::arg("words"),
+             nb::arg("first"), nb::arg("window"), nb::arg("least"));
+  module.def("multiply_sparse", &multiply, array("offsets"), array("columns"), array("values"),
+             array("dense"), array("out"));
   nb::class_<WordIds>(module, "WordIds")
       .def(
           "__init__",

@@ -597,7 +597,7 @@ DEFAULTS: dict[str, Any] = {
     "reset": "after",
     "tokenizer": "words",
     "vocabulary_size": 10_000,
-    "embedding_size": 128,
+    "embedding_size": None,
     "hidden_size": 128,
     "max_length": 200,
     "keep": "end",
@@ -631,6 +631,8 @@ DEFAULTS: dict[str, Any] = {
     "random_state": 0,
     "threads": None,
     "precision": "auto",
+    "vectors": None,
+    "freeze_vectors": False,
 }
 
 

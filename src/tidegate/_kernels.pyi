@@ -139,6 +139,14 @@ class WordCounts:
 def hash_ngrams(rules: int, texts: list[str], longest: int, bits: int) -> tuple[_Int32s, _Int64s]:
     """Distinct buckets of each text's n-grams, ascending, row after row, and offsets."""
 
+def count_contexts(
+    ids: _Int32s, offsets: _Int64s, words: int, first: int, window: int, least: int
+) -> tuple[_Int64s, _Int32s, _Floats]:
+    """Offsets, columns and values of a sparse [words, words] matrix; see contexts.h."""
+
+def multiply_sparse(
+    offsets: _Int64s, columns: _Int32s, values: _Floats, dense: _FloatRows, out: _FloatRows
+) -> None: ...
 def fit_linear(
     buckets: _Int32s,
     offsets: _Int64s,

@@ -110,6 +110,52 @@ class TokenizedTexts:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What is read of each text: one row of ids, or several windows of it.
+
+    rows: the texts' rows, text after text. counts: [texts] int64, how many rows each text has, at
+    least one; None for one each.
+    """
+
+    rows: TokenizedTexts
+    counts: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.counts is not None and (
+            (self.counts < 1).any() or self.counts.sum() != len(self.rows)
+        ):
+            raise ShapeError(
+                f"counts must be at least 1 each and {len(self.rows)} together, as there are rows"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.counts is None else len(self.counts)
+
+    def select(self, texts: np.ndarray) -> Reading:
+        """The given texts in the given order, copied."""
+        if self.counts is None:
+            return Reading(self.rows.select(texts))
+        firsts = np.cumsum(self.counts) - self.counts
+        chosen = self.counts[texts]
+        within = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)
+        return Reading(self.rows.select(np.repeat(firsts[texts], chosen) + within), chosen)
+
+    def per_row(self, values: np.ndarray) -> np.ndarray:
+        """[rows, ...] what belongs to each row's text, of [texts, ...]."""
+        return values if self.counts is None else np.repeat(values, self.counts, axis=0)
+
+    def pooled(self, values: np.ndarray) -> np.ndarray:
+        """[texts, n] float32, the means of each text's rows of [rows, n]."""
+        if self.counts is None or len(self.counts) == len(values):
+            return values
+        firsts = np.cumsum(self.counts) - self.counts
+        # float64, so that a text's mean is the same beside any others.
+        sums = np.add.reduceat(values.astype(np.float64), firsts, axis=0)
+        means: np.ndarray = (sums / self.counts[:, None]).astype(np.float32)
+        return means
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """A batch of texts as the recurrent kernels read it (see the module's text).
 

@@ -53,6 +53,8 @@ def identity(model: TextModel, config: TrainConfig, *data: LabeledSet | None) ->
         ):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
+        if part.counts is not None and len(part.counts) < len(part.texts):
+            digest.update(np.ascontiguousarray(part.counts, "<i8").data)
         if part.weights is not None:
             digest.update(np.ascontiguousarray(part.weights, "<f4").data)
     return {
@@ -209,6 +211,16 @@ def is_finished(checkpoint: Path) -> bool:
         ) from error
 
 
+def stored_embedding_size(checkpoint: Path, usual: int) -> int:
+    """The embedding_size of a checkpoint's run, ``usual`` if it does not say one."""
+    _, header = _read(checkpoint)
+    try:
+        size = header["run"]["model"]["embedding_size"]
+    except (KeyError, TypeError):
+        return usual
+    return size if type(size) is int and size > 0 else usual
+
+
 def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     try:
         tensors, header = storage.read_tensors(path)
@@ -259,4 +271,6 @@ def _differences(own: Mapping[str, Any], stored: Any) -> str:
                     found.append(f"{name}={reprlib.repr(given.get(name))} there, {value!r} here")
     if isinstance(stored, Mapping) and stored.get("start") != own.get("start"):
         found.append("another model to begin with")
+    if isinstance(stored, Mapping) and stored.get("vectors") != own.get("vectors"):
+        found.append("other vectors")
     return ", ".join(found) or "other texts or labels"

@@ -20,6 +20,7 @@ from tidegate.errors import ConfigError, DataError, TrainingError
 from tidegate.labels import LABEL_TYPES, known_targets, label_array
 from tidegate.model import ModelConfig, TextModel, check_whole
 from tidegate.ngrams import NgramModel, with_classes
+from tidegate.subwords import JsonTokenizer, name_beside
 from tidegate.text import Tokenizer, Vocabulary, check_texts
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Start:
         New words are those of the texts that would have an id in a model of them alone.
         """
         known = self.classifier.tokenizer_
+        if isinstance(known, JsonTokenizer):  # whose words are what they are
+            return known
         found = Tokenizer.fit(texts, vocabulary_size, known.kind, known.keep)
         old = set(known.vocabulary.words)
         new = tuple(word for word in found.vocabulary.words if word not in old)
@@ -110,7 +113,7 @@ class Start:
 
     def digest(self) -> str:
         """Another one for another model; for checkpoints."""
-        digest = hashlib.sha256(self.classifier.tokenizer_.vocabulary.to_bytes())
+        digest = hashlib.sha256(self.classifier.tokenizer_.stored()[1])
         digest.update(repr(self.classifier.classes_.tolist()).encode("utf-8", "surrogatepass"))
         for name, value in self.classifier.model_.parameters.items():
             digest.update(name.encode())
@@ -161,11 +164,13 @@ def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
         )
     wanted = classifier._model_config(classes=model.config.classes)
     wanted = replace(wanted, vocabulary_size=model.config.vocabulary_size)
+    if classifier.embedding_size is None:  # as the model has it
+        wanted = replace(wanted, embedding_size=model.config.embedding_size)
     shape: dict[str, tuple[Any, Any]] = {
         part.name: (getattr(model.config, part.name), getattr(wanted, part.name))
         for part in fields(wanted)
     }
-    shape["tokenizer"] = tokenizer.kind, classifier.tokenizer
+    shape["tokenizer"] = tokenizer.name, name_beside(classifier.tokenizer, tokenizer)
     shape["keep"] = tokenizer.keep, classifier.keep
     for name, (own, asked) in shape.items():
         if own != asked:

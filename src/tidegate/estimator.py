@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
-from tidegate.batch import TokenizedTexts
+from tidegate.batch import Reading
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.errors import (
@@ -46,10 +46,12 @@ from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
 from tidegate.scores import accuracy
+from tidegate.subwords import check_tokenizer, told
 from tidegate.targets import targets_of
-from tidegate.text import check_keep, check_tokenizer
+from tidegate.text import check_keep
 from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig
+from tidegate.vectors import check_vectors
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 
@@ -58,20 +60,26 @@ __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 # Where the learning rate falls it is twice as many.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
+_EMBEDDING_SIZE = 128
+# Arguments that model files don't tell: they are of the machine that trained, not of the model.
+UNTOLD = ("threads", "vectors", "freeze_vectors")
 
 
 class TextClassifier(ClassifierContract):
     """A gated recurrent classifier of texts.
 
-    Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``).
+    Its words: tokenizer, the rules of tokens, "words" or "lecture" (see ``tokens``), or the path of
+    a tokenizer.json, whose tokens take the place of vocabulary_size (see ``JsonTokenizer``).
     vocabulary_size, ids for words, with four special ones among them. max_length, tokens read of a
-    text; keep, which ones of a longer text, see ``Tokenizer``. masked, whether padding is left out
-    (the lecture reads it).
+    text; keep, which ones of a longer text, or how it is read in windows, see ``Tokenizer``.
+    masked, whether padding is left out (the lecture reads it).
 
     Its network (see ``ModelConfig``): cell, "gru", "lstm" or "rnn". reset, where a GRU's reset gate
     acts, "after" the recurrent product as in Keras and PyTorch, or "before" it as in the lecture's
-    equations. embedding_size, hidden_size, numbers for each word, units of the state. layers,
-    bidirectional, pooling, layer_norm.
+    equations. embedding_size, hidden_size, numbers for each word, units of the state;
+    embedding_size=None is 128, or what the vectors have. layers, bidirectional, pooling,
+    layer_norm. vectors, a file of words' vectors to begin with (see ``read_vectors``);
+    freeze_vectors, whether those found in it stay as they are.
 
     Beside it: ngrams, n of the longest word n-grams that a linear model reads, 0 for no such model;
     ngram_cost, see ``fit_ngrams``. Both models' logits are added with the factors that suit the
@@ -105,22 +113,25 @@ class TextClassifier(ClassifierContract):
     factors of both models' logits; without one, (factor, 0.0)), thresholds_ (None until
     ``tune_threshold``), after ``fit`` alone validation_ (the Evaluation of the final model on the
     validation texts, None without any), and training_ (the arguments above as the model was trained
-    with them, which ``save`` writes whatever was set since).
+    with them, which ``save`` writes whatever was set since; of vectors it tells nothing), and
+    vectors_ (how many words had a vector in the file, None without one, or where a resumed
+    training had no need to read it).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
     _stream: streaming.Stream | None = None  # what partial_fit goes on with
+    vectors_: dict[str, int] | None = None
 
     def __init__(
         self,
         *,
         cell: str = "gru",
         reset: str = "after",
-        tokenizer: str = "words",
+        tokenizer: str | os.PathLike[str] = "words",
         vocabulary_size: int = 10_000,
-        embedding_size: int = 128,
+        embedding_size: int | None = None,
         hidden_size: int = 128,
         max_length: int = 200,
         keep: str = "end",
@@ -154,6 +165,8 @@ class TextClassifier(ClassifierContract):
         random_state: int = 0,
         threads: int | None = None,
         precision: str = "auto",
+        vectors: str | os.PathLike[str] | None = None,
+        freeze_vectors: bool = False,
     ) -> None:
         self.cell = cell
         self.reset = reset
@@ -193,6 +206,8 @@ class TextClassifier(ClassifierContract):
         self.random_state = random_state
         self.threads = threads
         self.precision = precision
+        self.vectors = vectors
+        self.freeze_vectors = freeze_vectors
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> TextClassifier:
@@ -204,6 +219,8 @@ class TextClassifier(ClassifierContract):
         if not isinstance(name, str) or name not in PRESETS:
             raise unknown_choice("preset", name, PRESETS)
         classifier = cls(**PRESETS[name])
+        if overrides.get("vectors") is not None:
+            classifier.embedding_size = None  # as many as they have
         return classifier.set_params(**overrides)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -278,7 +295,7 @@ class TextClassifier(ClassifierContract):
                     with self._own_threads():
                         event = next(events)
                 except StopIteration as end:
-                    trained, self.validation_ = end.value
+                    trained, self.validation_, self.vectors_ = end.value
                     self._take(trained)
                     return
                 yield event
@@ -332,12 +349,14 @@ class TextClassifier(ClassifierContract):
         start: a trained classifier, or a model file. changed: arguments for this training, such as
         epochs=2; those of the network's shape can't be others. Labels that the model did not know
         get output columns of their own, and new words ids: at most as many as a model of these
-        texts alone would have. keep: texts and labels of earlier examples that do not train;
-        TrainingError if the accuracy on them falls by more than max_loss.
+        texts alone would have; vectors, where it is among the changed, is for the new words alone.
+        keep: texts and labels of earlier examples that do not train; TrainingError if the accuracy
+        on them falls by more than max_loss.
         """
         trained = start if isinstance(start, TextClassifier) else cls.load(start)
         begun = Start(trained, keep, max_loss)
-        classifier = cls(**trained.get_params()).set_params(**changed)
+        own = {**trained.get_params(), "vectors": None, "freeze_vectors": False}
+        classifier = cls(**own).set_params(**changed)
         for _ in classifier.fit_steps(texts, labels, validation=validation, start=begun):
             pass
         return classifier
@@ -351,6 +370,7 @@ class TextClassifier(ClassifierContract):
         check_class_weight(self.class_weight)
         check_tokenizer(self.tokenizer)
         check_keep(self.keep)
+        check_vectors(self.vectors, self.freeze_vectors)
         check_whole("ngrams", self.ngrams, 0, LONGEST)
         if not 1e-6 <= check_positive("ngram_cost", self.ngram_cost) <= 1e6:
             raise ConfigError(f"ngram_cost={self.ngram_cost!r} is not between 1e-6 and 1e+6")
@@ -385,7 +405,7 @@ class TextClassifier(ClassifierContract):
             cell=self.cell,
             reset=self.reset,
             vocabulary_size=self.vocabulary_size,
-            embedding_size=self.embedding_size,
+            embedding_size=_EMBEDDING_SIZE if self.embedding_size is None else self.embedding_size,
             hidden_size=self.hidden_size,
             classes=classes,
             max_length=self.max_length,
@@ -449,8 +469,8 @@ class TextClassifier(ClassifierContract):
         self.model_.freeze()
         return self.model_
 
-    def _encode(self, texts: Iterable[str]) -> TokenizedTexts:
-        return self.tokenizer_.encode_all(texts, self.model_.config.max_length)
+    def _read(self, texts: Iterable[str]) -> Reading:
+        return self.tokenizer_.read(texts, self.model_.config.max_length)
 
     def predict_proba(self, texts: Iterable[str]) -> npt.NDArray[np.float64]:
         """[texts, classes] float64 probabilities, columns in the order of ``classes_``.
@@ -466,11 +486,13 @@ class TextClassifier(ClassifierContract):
         """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
         model = self._fitted()
         with self._own_threads():
-            return model.features(self._encode(listed_texts(texts)))
+            read = self._read(listed_texts(texts))
+            return read.pooled(model.features(read.rows))
 
     def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
-        logits = self.model_.predict_logits(self._encode(texts))
+        read = self._read(texts)
+        logits = read.pooled(self.model_.predict_logits(read.rows))
         scores = None if self.ngrams_ is None else self.ngrams_.scores(texts)
         return mixed(logits, scores, self.mix_)
 
@@ -637,8 +659,10 @@ class TextClassifier(ClassifierContract):
 
     def _training(self) -> dict[str, Any]:
         """The arguments as a model file tells them, which have been checked."""
-        params = self.get_params()
-        del params["threads"]
+        params = {k: v for k, v in self.get_params().items() if k not in UNTOLD}
+        params["tokenizer"] = told(self.tokenizer)
+        if self.embedding_size is None:
+            params["embedding_size"] = _EMBEDDING_SIZE
         if not self.calibrate:
             del params["calibrate"]  # as files tell it that know of no calibration
         defaults = inspect.signature(type(self).__init__).parameters

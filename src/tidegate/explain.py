@@ -23,9 +23,9 @@ from tidegate import ops
 from tidegate.errors import DataError, unknown_choice
 from tidegate.layers import Chain, Gradients, Inputs
 from tidegate.text import PADDING_ID, START_ID, UNKNOWN_ID
-from tidegate.tokens import place_tokens, tokens
 
 if TYPE_CHECKING:
+    from tidegate.batch import TokenizedTexts
     from tidegate.estimator import TextClassifier
     from tidegate.model import TextModel
 
@@ -100,12 +100,11 @@ def explain(
         raise unknown_choice("method", method, METHODS)
     shares = classifier.predict_proba([text])[0]
     number = _class_number(classifier, label, shares)
-    kind = classifier.tokenizer_.kind
-    found = tokens(kind, text)
+    found = classifier.tokenizer_.tokens(text)
     if not found:
         raise DataError("the text has no words to explain; give at least one")
     if method == "occlusion":
-        contributions = _left_out(classifier, found, number, _log_odds(shares[None])[0, number])
+        contributions = _left_out(classifier, text, number, _log_odds(shares[None])[0, number])
     else:
         contributions = _sloped(classifier, text, found, number, method)
     return Explanation(
@@ -113,9 +112,9 @@ def explain(
         label=classifier.classes_[number].item(),
         probability=float(shares[number]),
         tokens=found,
-        spans=place_tokens(kind, text),
+        spans=classifier.tokenizer_.spans(text),
         contributions=contributions,
-        probabilities=_grown(classifier, found, number),
+        probabilities=_grown(classifier, text, number),
         method=method,
     )
 
@@ -138,9 +137,9 @@ def _log_odds(shares: Float64) -> Float64:
     return odds
 
 
-def _left_out(classifier: TextClassifier, words: list[str], number: int, whole: float) -> Float64:
+def _left_out(classifier: TextClassifier, text: str, number: int, whole: float) -> Float64:
     """By how much the log-odds fall without each word."""
-    shares = _in_blocks(classifier.predict_proba, _without_each(words))
+    shares = _in_blocks(classifier.predict_proba, classifier.tokenizer_.without_each(text))
     fall: Float64 = whole - _log_odds(shares)[:, number]
     return fall
 
@@ -155,13 +154,12 @@ def _in_blocks(
     return np.concatenate(parts)
 
 
-def _grown(classifier: TextClassifier, words: list[str], number: int) -> Float64:
+def _grown(classifier: TextClassifier, text: str, number: int) -> Float64:
     """The label's probability after each word."""
     most = classifier.model_.config.max_length
     # Where the end is kept, no more of what was before can be read.
     reach = most if classifier.tokenizer_.keep == "end" and classifier.ngrams_ is None else None
-    starts = (max(0, i + 1 - reach) if reach is not None else 0 for i in range(len(words)))
-    prefixes = (" ".join(words[start : i + 1]) for i, start in enumerate(starts))
+    prefixes = classifier.tokenizer_.grown(text, reach)
     grown: Float64 = _in_blocks(classifier.predict_proba, prefixes)[:, number]
     return grown
 
@@ -171,11 +169,31 @@ def _sloped(
 ) -> Float64:
     """Slopes of the log-odds with respect to the words' vectors, times how far these moved."""
     model, mix = classifier.model_, classifier.mix_
-    encoded = classifier.tokenizer_.encode_all([text], model.config.max_length)
-    batch = model.pack(encoded, [0])
+    rows = classifier.tokenizer_.read([text], model.config.max_length).rows
+    rows_places = classifier.tokenizer_.places_of_rows(words, model.config.max_length)
+    contributions = np.zeros(len(words))
+    for row, places in enumerate(rows_places):
+        found = _sloped_row(model, rows, row, number, method, mix[0])
+        for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
+            if place >= 0:  # of windows, the mean of their log-odds is told
+                contributions[place] += value / len(rows_places)
+    if classifier.ngrams_ is not None:  # what a word is worth there, leaving it out says exactly
+        whole = classifier.ngrams_.scores([text])[0].astype(np.float64)
+        without = classifier.tokenizer_.without_each(text)
+        falls = whole - _in_blocks(classifier.ngrams_.scores, without)
+        column = falls[:, number] if falls.shape[1] > 1 else falls[:, 0] * (2 * number - 1)
+        contributions += mix[1] * column
+    return contributions
+
+
+def _sloped_row(
+    model: TextModel, rows: TokenizedTexts, row: int, number: int, method: str, factor: float
+) -> Float64:
+    """The same of each position of one row, and of the network alone."""
+    batch = model.pack(rows, [row])
     vectors = ops.gather_rows(model.parameters["embedding.weight"], batch.words)[batch.index]
     if method == "gradient":
-        moved, slopes = vectors, _slope(model, batch, vectors, number, mix[0])
+        moved, slopes = vectors, _slope(model, batch, vectors, number, factor)
     else:
         unknown = model.parameters["embedding.weight"][UNKNOWN_ID]
         moved = vectors - unknown
@@ -184,27 +202,13 @@ def _sloped(
         points = (np.arange(_PATH_STEPS) + 0.5) / _PATH_STEPS
         slopes = np.mean(
             [
-                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number, mix[0])
+                _slope(model, batch, vectors - np.float32(1.0 - point) * moved, number, factor)
                 for point in points
             ],
             axis=0,
         )
-    found = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * mix[0]
-    contributions = np.zeros(len(words))
-    places = classifier.tokenizer_.places_read(words, model.config.max_length)
-    for place, value in zip(places, found[len(found) - len(places) :].tolist(), strict=True):
-        if place >= 0:
-            contributions[place] = value
-    if classifier.ngrams_ is not None:  # what a word is worth there, leaving it out says exactly
-        whole = classifier.ngrams_.scores([" ".join(words)])[0].astype(np.float64)
-        falls = whole - _in_blocks(classifier.ngrams_.scores, _without_each(words))
-        column = falls[:, number] if falls.shape[1] > 1 else falls[:, 0] * (2 * number - 1)
-        contributions += mix[1] * column
-    return contributions
-
-
-def _without_each(words: list[str]) -> Iterator[str]:
-    return (" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))
+    found: Float64 = (moved.astype(np.float64) * slopes).sum(axis=1)[: batch.positions] * factor
+    return found
 
 
 def _slope(model: TextModel, batch: Any, vectors: Float32, number: int, factor: float) -> Float64:

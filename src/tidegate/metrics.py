@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.batch import TokenizedTexts
+from tidegate.batch import Reading, TokenizedTexts
 from tidegate.checks import check_array
 from tidegate.errors import DataError
 from tidegate.model import TextModel
@@ -31,27 +31,56 @@ class LabeledSet:
     """Texts as ids with their targets: [texts] int32 class numbers, or [texts, labels] of 0 and 1.
 
     weights: [texts] float32, how much each counts in training, or None for 1. Evaluation counts
-    every text once.
+    every text once. counts: [texts] int64, how many rows of ``texts`` each one has, if they are
+    windows; see ``Reading``. Training takes ``by_rows``.
     """
 
     texts: TokenizedTexts
     targets: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32] | None = None
+    counts: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.texts) != len(self.targets):
-            raise DataError(f"{len(self.texts)} texts have {len(self.targets)} labels")
+        texts = len(self.reading)
+        if texts != len(self.targets):
+            raise DataError(f"{texts} texts have {len(self.targets)} labels")
         if self.weights is not None:
-            check_array("weights", self.weights, (len(self.texts),))
+            check_array("weights", self.weights, (texts,))
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def reading(self) -> Reading:
+        """The texts' rows, and which belong together."""
+        return Reading(self.texts, self.counts)
+
+    def by_rows(self) -> LabeledSet:
+        """Each window as an example of its text's target, all of a text's as heavy as one row.
+
+        Weights have the same mean over rows that the texts' have over texts, so that losses stay
+        comparable.
+        """
+        reading = self.reading
+        if self.counts is None or len(self.texts) == len(self):
+            return LabeledSet(self.texts, self.targets, self.weights)
+        weights = np.ones(len(self), np.float32) if self.weights is None else self.weights
+        shares = weights / self.counts * (len(self.texts) / len(self))
+        rows = reading.per_row(shares).astype(np.float32)
+        return LabeledSet(self.texts, reading.per_row(self.targets), rows)
+
+
+def labeled(
+    reading: Reading, targets: npt.NDArray[np.int32], weights: npt.NDArray[np.float32] | None = None
+) -> LabeledSet:
+    """The labelled set of what is read of some texts."""
+    return LabeledSet(reading.rows, targets, weights, reading.counts)
 
 
 def evaluate(model: TextModel, examples: LabeledSet) -> Evaluation:
     """Loss and accuracy over all examples. DataError if there are none."""
     begun = time.perf_counter()
-    logits = model.predict_logits(examples.texts)
+    logits = examples.reading.pooled(model.predict_logits(examples.texts))
     return evaluate_logits(model, logits, examples.targets, begun)
 
 

@@ -37,7 +37,7 @@ CELLS = ("gru", "lstm", "rnn")
 RESETS = ("after", "before")
 TARGETS = ("one", "many")
 
-_EMBEDDING_LIMIT = 0.05
+EMBEDDING_LIMIT = 0.05  # new vectors are uniform between this and its negative
 # Far above anything that a CPU trains, far below what would exhaust memory by a slip of the hand.
 _LIMITS = {
     "vocabulary_size": (5, 10_000_000),
@@ -300,7 +300,7 @@ class TextModel:
         for name, shape in config.parameter_shapes().items():
             stream = f"initialize {name}"
             if name == "embedding.weight":
-                value = initializers.uniform(seed, stream, shape, _EMBEDDING_LIMIT)
+                value = initializers.uniform(seed, stream, shape, EMBEDDING_LIMIT)
             elif name.endswith(".recurrent_kernel"):
                 value = initializers.orthogonal(seed, stream, (shape[0], shape[1]))
             elif len(shape) == 2:

@@ -21,7 +21,8 @@ from tidegate.labels import LABEL_TYPES, stored_classes
 from tidegate.model import ModelConfig, TextModel, check_whole
 from tidegate.ngrams import LONGEST, MAX_BITS, NgramModel
 from tidegate.records import EpochResult
-from tidegate.text import Tokenizer, Vocabulary
+from tidegate.subwords import stored_tokenizer
+from tidegate.text import Tokenizer
 
 QUANTIZATIONS = ("int8",)
 _LARGEST_FACTOR = 1e6  # of logits; what training finds is near 1
@@ -70,7 +71,7 @@ def check_model_size(
     header = _header(config, training, precision, classes, tokenizer, [])
     tensor_bytes = 4 * sum(math.prod(shape) for shape in config.parameter_shapes().values())
     storage.check_size(
-        tensor_bytes + len(tokenizer.vocabulary.to_bytes()),
+        tensor_bytes + len(tokenizer.stored()[1]),
         storage.header_size(header) + history_size(epochs),
         "model",
     )
@@ -87,9 +88,9 @@ def write(
     model, tokenizer = trained.model, trained.tokenizer
     check_quantize(quantize)
     model.check_finite()
-    vocabulary = np.frombuffer(tokenizer.vocabulary.to_bytes(), np.uint8)
+    name, words = tokenizer.stored()
     weights = model.parameters if quantize is None else int8.quantize(model.parameters)
-    tensors: dict[str, npt.NDArray[Any]] = {**weights, "vocabulary": vocabulary}
+    tensors: dict[str, npt.NDArray[Any]] = {**weights, name: np.frombuffer(words, np.uint8)}
     history = [asdict(result) for result in trained.history]
     for result in history:
         del result["seconds"]  # all that differs between two runs of the same job
@@ -136,15 +137,14 @@ def from_tensors(
         classes = stored_classes(header["classes"], header["label_type"])
         if len(classes) != config.classes:
             raise DataError(f"{len(classes)} labels for {config.classes} classes")
-        vocabulary = Vocabulary.from_bytes(tensors.pop("vocabulary").tobytes())
-        if vocabulary.size != config.vocabulary_size:
-            raise DataError(
-                f"{vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
-            )
         marks = {name: header.get(name, True) for name in ("start", "unknown")}
         if not all(isinstance(there, bool) for there in marks.values()):
             raise DataError(f"start and unknown are {marks}")
-        tokenizer = Tokenizer(header["tokenizer"], vocabulary, header.get("keep", "end"), **marks)
+        tokenizer = stored_tokenizer(header, tensors, marks)
+        if tokenizer.vocabulary.size != config.vocabulary_size:
+            raise DataError(
+                f"{tokenizer.vocabulary.size} ids for a vocabulary_size of {config.vocabulary_size}"
+            )
         if "conversion" in header:
             _check_conversion(header["conversion"])
         ngrams, mix = None, (1.0, 0.0)
@@ -244,7 +244,7 @@ def _header(
         "training": training,
         "classes": classes.tolist(),
         "label_type": LABEL_TYPES[classes.dtype.kind],
-        "tokenizer": tokenizer.kind,
+        "tokenizer": tokenizer.name,
         "precision": precision,
         "history": history,
     }

@@ -14,12 +14,14 @@ from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
 from tidegate.labels import class_weights, encode_labels, known_targets
-from tidegate.metrics import LabeledSet
+from tidegate.metrics import LabeledSet, labeled
 from tidegate.model import TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
-from tidegate.text import Tokenizer, check_tokenizer
+from tidegate.subwords import tokenizer_of
+from tidegate.text import Tokenizer
 from tidegate.training import make_adam, train_pass
+from tidegate.vectors import read_vectors
 
 if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
@@ -76,11 +78,11 @@ def partial_fit(
     weights = class_weights(classifier.class_weight, known, targets)
     training = classifier._training()
     tokenizer, stream = _stream(classifier, texts, known, training)
-    examples = LabeledSet(
-        tokenizer.encode_all(texts, stream.model.config.max_length),
+    examples = labeled(
+        tokenizer.read(texts, stream.model.config.max_length),
         targets,
         None if weights is None else weights[targets],
-    )
+    ).by_rows()
     classifier._stream = None
     result = stream.learn(examples, classifier._train_config(epochs=1))
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []
@@ -107,16 +109,24 @@ def _stream(
             history = classifier.history_
             stream = Stream(classifier.model_, history[-1].epoch if history else 0)
         return classifier.tokenizer_, stream
-    tokenizer = Tokenizer.fit(
-        texts, classifier.vocabulary_size, check_tokenizer(classifier.tokenizer), classifier.keep
-    )
+    wanted = classifier.tokenizer, texts, classifier.vocabulary_size, classifier.keep
+    tokenizer = tokenizer_of(*wanted)
     config = replace(
         classifier._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
     )
+    vectors = None
+    if classifier.vectors is not None:
+        given = classifier.vectors, tokenizer.vocabulary
+        vectors = read_vectors(*given, size=classifier.embedding_size)
+        config = replace(config, embedding_size=vectors.size)
+    training["embedding_size"] = config.embedding_size
     precision = ops.choose_precision(classifier.precision)
     model_file.check_model_size(config, training, precision, classes, tokenizer, MOST_RESULTS)
     seed = classifier._train_config(epochs=1).seed
-    return tokenizer, Stream(TextModel.initialize(config, seed, precision))
+    model = TextModel.initialize(config, seed, precision)
+    if vectors is not None:
+        vectors.fill(model.parameters["embedding.weight"])
+    return tokenizer, Stream(model)
 
 
 def _classes(classifier: TextClassifier, given: Iterable[Any] | None) -> npt.NDArray[Any]:
@@ -162,6 +172,10 @@ def _check_options(classifier: TextClassifier) -> None:
                 f"{name}={value!r} needs to know how many steps there will be; set "
                 f"{name}={needed!r} for partial_fit"
             )
+    if classifier.freeze_vectors:
+        raise ConfigError(
+            "freeze_vectors=True is for fit; partial_fit trains all words: set freeze_vectors=False"
+        )
     if classifier.patience is not None:
         raise ConfigError(
             f"patience={classifier.patience} waits for a better validation, and partial_fit has "

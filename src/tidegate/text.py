@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from tidegate import _kernels
-from tidegate.batch import TokenizedTexts
+from tidegate.batch import Reading, TokenizedTexts
 from tidegate.errors import ConfigError, DataError, unknown_choice
-from tidegate.tokens import TOKENIZERS, TokenizerKind, prepare, tokens
+from tidegate.tokens import TOKENIZERS, TokenizerKind, place_tokens, prepare, tokens
 
 PADDING_ID = 0
 START_ID = 1
 UNKNOWN_ID = 2
 FIRST_WORD_ID = 4  # id 3 is unused, as in Keras's own IMDB data
 
-KEEPS = ("end", "start", "both")
+KEEPS = ("end", "start", "both", "windows")
 
 START_MARK = "<start>"  # how START_ID is shown; no lecture token can contain < or >
 
@@ -133,10 +133,10 @@ class Tokenizer:
     """Turns texts into ids: START_ID, then one id for each word.
 
     kind: the rules, of TOKENIZERS (see ``tokens``). vocabulary: the words that have an id. keep:
-    what is read of a text that is too long, of KEEPS: its "end", its "start", or "both": of the
-    length a quarter from the start and the rest from the end. ConfigError for another one. start,
-    unknown: whether START_ID, and words without an id, are there; models that were trained
-    elsewhere may know neither.
+    what is read of a text that is too long, of KEEPS: its "end", its "start", "both": of the
+    length a quarter from the start and the rest from the end; or all of it in "windows", of which
+    ``read`` tells. ConfigError for another one. start, unknown: whether START_ID, and words without
+    an id, are there; models that were trained elsewhere may know neither.
     """
 
     kind: TokenizerKind
@@ -157,6 +157,34 @@ class Tokenizer:
     def _ids(self) -> _kernels.WordIds:
         """The words' hash table, built when it is first needed."""
         return self.vocabulary.table(self.kind)
+
+    @property
+    def name(self) -> str:
+        """As model files tell it."""
+        return self.kind
+
+    def stored(self) -> tuple[str, bytes]:
+        """The name and the content of the tensor that a model file holds of it."""
+        return "vocabulary", self.vocabulary.to_bytes()
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of the whole text, whether they have an id or not."""
+        return tokens(self.kind, text)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each of them stands in the text: begin and end, in characters."""
+        return place_tokens(self.kind, text)
+
+    def without_each(self, text: str) -> Iterator[str]:
+        """The text without each of its tokens."""
+        words = self.tokens(text)
+        return (" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))
+
+    def grown(self, text: str, reach: int | None) -> Iterator[str]:
+        """The text up to each of its tokens; at most ``reach`` of them where that is not None."""
+        words = self.tokens(text)
+        starts = (max(0, i + 1 - reach) if reach is not None else 0 for i in range(len(words)))
+        return (" ".join(words[start : i + 1]) for i, start in enumerate(starts))
 
     @classmethod
     def fit(
@@ -181,7 +209,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
-        (text,) = _checked([text])
+        (text,) = checked_texts([text])
         ids, lengths = self._ids.encode([prepare(self.kind, text)], sys.maxsize)
         return self._known(ids, lengths)[0]
 
@@ -189,7 +217,7 @@ class Tokenizer:
         """At most ``max_length`` ids of each text, one row a text; ``texts`` are read once.
 
         START_ID is put in front before the cut, so that where the end is kept a long text loses
-        it, as in Keras.
+        it, as in Keras. Of windows it is the last one.
         Raises DataError for a text that is not a str and ConfigError for max_length below 1.
         """
         _check_max_length(max_length)
@@ -197,9 +225,7 @@ class Tokenizer:
         most = min(max_length, sys.maxsize) if cut_early else sys.maxsize
         ids = array("i")  # grows in place: to join the blocks' arrays would double the memory
         lengths = array("q")
-        for block in _blocks(self.kind, texts):
-            block_ids, block_lengths = self._ids.encode(block, most)
-            block_ids, block_lengths = self._known(block_ids, block_lengths)
+        for block_ids, block_lengths in self._encoded_blocks(texts, most):
             if not cut_early:
                 block_ids, block_lengths = self._cut(block_ids, block_lengths, max_length)
             ids.frombytes(block_ids.data.cast("B"))
@@ -207,6 +233,33 @@ class Tokenizer:
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return TokenizedTexts(np.asarray(ids, np.int32), offsets)
+
+    def _encoded_blocks(
+        self, texts: Iterable[str], most: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The last ids of the texts and how many each has, some texts at a time."""
+        for block in _blocks(self.kind, texts):
+            yield self._known(*self._ids.encode(block, most))
+
+    def read(self, texts: Iterable[str], max_length: int) -> Reading:
+        """What the network reads of each text, which are read once.
+
+        One row of at most ``max_length`` ids, as ``encode_all`` gives; where ``keep`` is "windows",
+        a text that is longer has as many rows of ``max_length`` ids as are needed for neighbours to
+        share a quarter of them at least, the first at its start, the last at its end, at equal
+        steps. Raises as ``encode_all`` does.
+        """
+        if self.keep != "windows":
+            return Reading(self.encode_all(texts, max_length))
+        _check_max_length(max_length)
+        whole = self.encode_all(texts, sys.maxsize)
+        starts, counts = window_starts(whole.lengths, max_length)
+        begins = np.repeat(whole.offsets[:-1], counts) + starts
+        lengths = np.repeat(np.minimum(whole.lengths, max_length), counts)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Reading(TokenizedTexts(whole.token_ids[places], offsets), counts)
 
     def _known(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of ids without those that this tokeniser leaves out, and their new lengths."""
@@ -237,20 +290,31 @@ class Tokenizer:
         A word outside the vocabulary is given as it stands in the text, in lower case.
         """
         _check_max_length(max_length)
-        (text,) = _checked([text])
-        found = tokens(self.kind, text)
+        (text,) = checked_texts([text])
+        found = self.tokens(text)
         places = self.places_read(found, max_length)
         return [START_MARK if place < 0 else found[place] for place in places]
 
     def places_read(self, words: Sequence[str], max_length: int) -> list[int]:
-        """Which of a text's tokens stands behind each id that is read; -1 for START_ID."""
-        places = [-1] if self.start else []
-        id_of = self.vocabulary.id_of
-        places += [i for i, w in enumerate(words) if self.unknown or id_of(w) != UNKNOWN_ID]
+        """Which of a text's tokens stands behind each id of ``encode_all``; -1 for START_ID."""
+        places = self._places(words)
         if len(places) <= max_length:
             return places
         head = _head(self.keep, max_length)
         return places[:head] + places[len(places) - (max_length - head) :]
+
+    def places_of_rows(self, words: Sequence[str], max_length: int) -> list[list[int]]:
+        """The same of each row that ``read`` gives for the text."""
+        if self.keep != "windows":
+            return [self.places_read(words, max_length)]
+        places = self._places(words)
+        starts, _ = window_starts(np.array([len(places)]), max_length)
+        return [places[start : start + max_length] for start in starts.tolist()]
+
+    def _places(self, words: Sequence[str]) -> list[int]:
+        places = [-1] if self.start else []
+        id_of = self.vocabulary.id_of
+        return places + [i for i, w in enumerate(words) if self.unknown or id_of(w) != UNKNOWN_ID]
 
 
 def check_tokenizer(given: object) -> TokenizerKind:
@@ -269,7 +333,19 @@ def check_keep(given: object) -> None:
 
 def _head(keep: str, max_length: int) -> int:
     """How many tokens of a long text's start are kept."""
-    return {"end": 0, "start": max_length, "both": max_length // 4}[keep]
+    return {"start": max_length, "both": max_length // 4}.get(keep, 0)
+
+
+def window_starts(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each window begins in its text, [windows], and how many each text has, [texts].
+
+    lengths: [texts] int64, tokens. size: of a window. See ``Tokenizer.read``.
+    """
+    over = np.maximum(lengths - size, 0)
+    step = max(1, size - size // 4)
+    counts = 1 - -over // step
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return within * np.repeat(over, counts) // np.maximum(np.repeat(counts, counts) - 1, 1), counts
 
 
 def check_texts(texts: object) -> None:
@@ -310,7 +386,7 @@ def _blocks(kind: TokenizerKind, texts: Iterable[str]) -> Iterator[list[str]]:
     """The checked and prepared texts in blocks of some size, so that memory stays flat."""
     block: list[str] = []
     size = 0
-    for text in _checked(texts):
+    for text in checked_texts(texts):
         block.append(prepare(kind, text))
         size += len(text) + 64  # an empty text takes memory, too
         if size >= _BLOCK_CHARACTERS:
@@ -320,7 +396,7 @@ def _blocks(kind: TokenizerKind, texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _checked(texts: Iterable[str]) -> Iterator[str]:
+def checked_texts(texts: Iterable[str]) -> Iterator[str]:
     """The texts one by one; a DataError names the first that is not a str."""
     check_texts(texts)
     for index, text in enumerate(texts):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tidegate import atomic, initializers
 from tidegate.checkpoint import Checkpoint, all_finite, check_checkpoint_size, identity
 from tidegate.errors import ConfigError, TrainingError
-from tidegate.layers import Gradients
+from tidegate.layers import Gradients, RowGradients
 from tidegate.metrics import LabeledSet, evaluate
 from tidegate.model import TextModel
 from tidegate.noise import Noise
@@ -71,6 +71,8 @@ def train_steps(
     resume: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     start: str | None = None,
+    vectors: str | None = None,
+    frozen: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[StepResult | EpochResult]:
     """Train ``model`` in place, yielding a StepResult a step and an EpochResult an epoch.
 
@@ -85,6 +87,8 @@ def train_steps(
     (0: after each step). Ctrl-C then finishes the step, writes it once more and raises
     TrainingInterrupted; so do SIGTERM and SIGHUP in a program that handles them in Python.
     start: what tells initial weights that are no new model's from others, for the checkpoint.
+    vectors: the name of a file that some of them came from, for the checkpoint, too. frozen:
+    [vocabulary] which words' vectors stay as they are; a checkpoint's own count if it goes on.
     ``resume`` goes on from that file if it is there, and ends with the same bits as a run that was
     never stopped; it warns if another instruction set or version of tidegate wrote it, for then
     they may differ.
@@ -100,12 +104,14 @@ def train_steps(
         if checkpoint is not None:
             check_checkpoint_size(model.config, config)
             held.enter_context(atomic.locked(checkpoint))
-        run = _Run(model, examples, validation, config)
+        run = _Run(model, examples, validation, config, frozen=frozen)
         file = None
         if checkpoint is not None:
             run_identity = identity(model, config, examples, validation)
             if start is not None:
                 run_identity["start"] = start
+            if vectors is not None:
+                run_identity["vectors"] = {"file": vectors, "frozen": frozen is not None}
             file = Checkpoint(checkpoint, run_identity)
             if resume and checkpoint.exists():
                 run.progress, run.history = file.load(
@@ -187,6 +193,7 @@ class _Run:
         validation: LabeledSet | None,
         config: TrainConfig,
         optimizer: Adam | None = None,
+        frozen: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.model = model
         self.examples = examples
@@ -203,6 +210,8 @@ class _Run:
             name: {key: value.copy() for key, value in model.parameters.items()}
             for name in kept_weights(config)
         }
+        if frozen is not None:  # a checkpoint has to know it: nothing else needs the vectors' file
+            self.kept["frozen"] = {"words": frozen.astype(np.float32)}
 
     @property
     def ended(self) -> bool:
@@ -244,12 +253,19 @@ class _Run:
             )
         gradients: Gradients = {}
         backward(d_logits, gradients)
+        self._freeze(gradients)
         self.optimizer.step(gradients)
         self._average()
         progress.step += 1
         progress.texts += len(rows)
         progress.loss_sum += loss * len(rows)
         progress.correct += correct
+
+    def _freeze(self, gradients: Gradients) -> None:
+        """Leave the frozen words no gradient: Adam's moments stay zero, and so do its steps."""
+        words = gradients["embedding.weight"]
+        if "frozen" in self.kept and isinstance(words, RowGradients):
+            words.values[self.kept["frozen"]["words"][words.rows] > 0.0] = 0.0
 
     def _average(self) -> None:
         """Move the averaged weights on, after every so many steps as if after each of them.

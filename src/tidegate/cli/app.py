@@ -129,7 +129,7 @@ _PARAMETERS = {
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
         *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
-        *("max_loss", "labels", "name", "to", "weights"),
+        *("max_loss", "labels", "name", "to", "weights", "vectors", "freeze_vectors", "tokenizer"),
         *("host", "port", "workers", "batch", "token_file"),
         *("first_id", "padding_id", "start_id", "unknown_id"),
     )

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from tidegate.continuing import Start
     from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
+    from tidegate.text import Tokenizer
 
 _SHOWN_LABELS = 10
 _BLOCK_TEXTS = 4096
 
 
-def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
-    """The figures of a data set as the classifier will read it."""
+def examine(classifier: TextClassifier, dataset: Dataset, start: Start | None = None) -> Survey:
+    """The figures of a data set as the classifier will read it. start: what it goes on from."""
     from tidegate import data
+    from tidegate.subwords import tokenizer_of
+
+    if start is not None:
+        tokenizer = start.classifier.tokenizer_
+    else:  # the tokens are the same with any vocabulary
+        tokenizer = tokenizer_of(classifier.tokenizer, ["a"], 5, "end")
 
     train = dataset.train
     training, validation = classifier.split(len(train))
@@ -29,22 +37,19 @@ def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
         held_out["test"] = dataset.test.texts
     return data.survey(
         train,
-        _token_counts(classifier.tokenizer, train.texts),
+        _token_counts(tokenizer, train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
     )
 
 
-def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
-    """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
+def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    """[texts] int64: the tokens of each text."""
     import sys
 
     import numpy as np
 
-    from tidegate.text import Tokenizer, Vocabulary, check_tokenizer
-
-    tokenizer = Tokenizer(check_tokenizer(rules), Vocabulary(("a",)))
     blocks = []
     for start in range(0, len(texts), _BLOCK_TEXTS):
         encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)
@@ -52,8 +57,12 @@ def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def describe(found: Survey) -> list[str]:
-    """The figures in two lines, and a third one if there is something to look at."""
+def describe(found: Survey, keep: str = "end") -> list[str]:
+    """The figures in two lines, and a third one if there is something to look at.
+
+    keep: the classifier's, which says what becomes of long texts.
+    """
+    long = "that are read" if keep != "windows" else "of a window"
     labels = [f"{count:,} {label}" for label, count in found.classes.items()]
     more = len(labels) - _SHOWN_LABELS
     if more > 0:
@@ -64,7 +73,7 @@ def describe(found: Survey) -> list[str]:
         f"tokens: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
         f"the longest {lengths['longest']:,}; "
         + (
-            f"{found.cut:,} have more than the {found.max_length:,} that are read"
+            f"{found.cut:,} have more than the {found.max_length:,} {long}"
             if found.cut
             else "none is cut"
         ),

@@ -78,7 +78,10 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     layers = "" if config.layers == 1 else f", {config.layers} layers"
     ways = ", both directions" if config.bidirectional else ""
     pooling = "" if config.pooling == "last" else f", pooling {config.pooling}"
-    kept = {"end": "the last", "start": "the first", "both": "the first and last"}
+    kept = {
+        **{"end": "the last", "start": "the first", "both": "the first and last"},
+        "windows": "windows of",
+    }
     beside = []
     if classifier.ngrams_ is not None:
         network, linear = classifier.mix_

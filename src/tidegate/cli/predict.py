@@ -128,9 +128,11 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
     Among the many texts of a file or a stream such a one gets a label like every other: it must
     not stop the rest.
     """
+    import numpy as np
+
     from tidegate.text import FIRST_WORD_ID
 
-    encoded = classifier.tokenizer_.encode_all(texts, classifier.model_.config.max_length)
+    read = classifier.tokenizer_.read(texts, classifier.model_.config.max_length)
     for i, text in enumerate(texts):
         if " " not in text and os.path.isfile(text):
             raise DataError(f"text {i + 1} {text!r} is a file; for its texts use --input {text}")
@@ -139,7 +141,7 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
             raise DataError(f"text {i + 1} {shown} is not UTF-8; convert it first")
         if not text.strip():
             raise DataError(f"text {i + 1} is empty ({shown}); give at least one word")
-        if not (encoded.row(i) >= FIRST_WORD_ID).any():
+        if not (read.select(np.array([i])).rows.token_ids >= FIRST_WORD_ID).any():
             raise DataError(
                 f"text {i + 1} {shown} has no word that the model knows, so that its label would "
                 "mean nothing; write it in the language and the words of the training texts"

@@ -160,6 +160,28 @@ def train(
             help="Put a linear model of up to N words in a row beside the network; 0 for none.",
         ),
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What a token is: words, lecture, or a Hugging Face tokenizer.json "
+            "(pip install 'tidegate[tokenizers]').",
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Words' vectors to begin with: GloVe's, or word2vec's or fastText's text form, "
+            "also as .gz or .zst.",
+        ),
+    ] = None,
+    freeze_vectors: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-vectors", help="Leave the words of that file as they are.", show_default=False
+        ),
+    ] = None,
     settings: Annotated[
         list[options.Setting] | None,
         typer.Option(
@@ -231,6 +253,9 @@ def train(
         "threads": threads,
         "precision": precision,
         "ngrams": ngrams,
+        "tokenizer": tokenizer,
+        "vectors": None if vectors is None else str(vectors),
+        "freeze_vectors": freeze_vectors,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update({setting.name: setting.value for setting in settings or ()})
@@ -246,6 +271,7 @@ def train(
             "--checkpoint": checkpoint,
             "--report": report,
             "--keep": keep,
+            "--vectors": vectors,
         }
     )
     _check_new(output, checkpoint, force=force, resume=resume)
@@ -297,7 +323,9 @@ def train(
             min_classes=2 if begun is None else 1,
         )
         check_separated(dataset.train.labels, label_separator)
-        found = None if quiet and report is None else data_report.examine(classifier, dataset)
+        found = (
+            None if quiet and report is None else data_report.examine(classifier, dataset, begun)
+        )
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
@@ -305,7 +333,7 @@ def train(
             with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
                 terminal.say(f"data: {dataset.origin}")
                 terminal.say(_counts(classifier, dataset))
-                for line in data_report.describe(found) if found else ():
+                for line in data_report.describe(found, classifier.keep) if found else ():
                     terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
@@ -322,6 +350,9 @@ def train(
         )
         with _output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+            if not quiet and (counted := classifier.vectors_) is not None:
+                share = f"{counted['found']:,} of {counted['words']:,} words"
+                terminal.say(f"vectors: {share} are in {vectors}")
             together = classifier.validation_
             if not quiet and classifier.ngrams_ is not None and together is not None:
                 figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
@@ -486,6 +517,7 @@ def _report(
         "validation": None
         if classifier.validation_ is None
         else files.measured(classifier.validation_),
+        "vectors": classifier.vectors_,
         "mix": list(classifier.mix_),
         "test": None if test is None else files.measured(test),
         "seconds": 0.0,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tidegate import model_file
 from tidegate.errors import ConfigError, ConversionError, DataError, ShapeError
-from tidegate.estimator import TextClassifier
+from tidegate.estimator import UNTOLD, TextClassifier
 from tidegate.interop import proof
 from tidegate.interop.network import Array, Foreign, Stages
 from tidegate.interop.vocabulary import Words, read_words, shifted
@@ -307,6 +307,4 @@ def _training(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         )
     }
     classifier = TextClassifier(**fields, tokenizer=tokenizer.kind, keep=tokenizer.keep)
-    training = classifier.get_params()
-    del training["threads"]
-    return training
+    return {k: v for k, v in classifier.get_params().items() if k not in UNTOLD}

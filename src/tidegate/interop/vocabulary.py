@@ -22,6 +22,7 @@ from tidegate.errors import ConfigError, DataError
 from tidegate.interop.hostile import MAX_JSON_BYTES
 from tidegate.model_file import TrainedModel
 from tidegate.storage import read_bytes
+from tidegate.subwords import JsonTokenizer
 from tidegate.text import FIRST_WORD_ID, PADDING_ID, START_ID, UNKNOWN_ID
 
 # Names that people and frameworks give to ids that are no words.
@@ -174,7 +175,7 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
     tokenizer, config = trained.tokenizer, trained.model.config
     told = {
         "format": FORMAT,
-        "tokenizer": tokenizer.kind,
+        "tokenizer": tokenizer.name,
         "max_length": config.max_length,
         "keep": tokenizer.keep,
         "padding_is_read": not config.masked,
@@ -187,4 +188,6 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
             word: FIRST_WORD_ID + place for place, word in enumerate(tokenizer.vocabulary.words)
         },
     }
+    if isinstance(tokenizer, JsonTokenizer):  # the words alone don't say how texts become ids
+        told["tokenizer_json"] = json.loads(tokenizer.json)
     return (json.dumps(told, ensure_ascii=True, indent=0) + "\n").encode()

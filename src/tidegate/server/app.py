@@ -24,7 +24,6 @@ from tidegate.server.metrics import CONTENT_TYPE, Metrics
 from tidegate.server.models import Models, ServedModel
 from tidegate.server.scoring import Explainer, Scorer
 from tidegate.server.settings import Settings
-from tidegate.tokens import tokens
 from tidegate.trace import cell_terms, trace_layers
 
 
@@ -172,7 +171,7 @@ def _explained(
     model: ServedModel, form: bodies.ExplainRequest, most: int, text: str
 ) -> dict[str, Any]:
     classifier = model.classifier
-    found = len(tokens(classifier.tokenizer_.kind, text))
+    found = len(classifier.tokenizer_.tokens(text))
     if found > most:
         raise Failure(
             422, "text_too_long", f"a text has {found:,} tokens; at most {most:,} are explained"

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
+from tidegate.explain import METHODS
 from tidegate.server.failures import Failure, overloaded
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ExplainRequest(_Request):
     label: Text | StrictBool | StrictInt | StrictFloat | None = Field(
         None, description="The label that is explained; the likeliest if it is left out."
     )
-    method: Literal["occlusion", "integrated", "gradient"] | None = Field(
+    method: Literal[METHODS] | None = Field(  # type: ignore[valid-type]
         None, description="How contributions are found; the default of `tidegate explain`."
     )
 

@@ -28,7 +28,8 @@ class Metrics:
     """All of them, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # when a counter began is a number more for each
+        # When a counter began would be a number more for each.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = None if several else CollectorRegistry()
         if self._registry is not None:

@@ -112,7 +112,7 @@ def _load(file: ModelFile) -> ServedModel:
         "hidden_size": config.hidden_size,
         "embedding_size": config.embedding_size,
         "max_length": config.max_length,
-        "tokenizer": classifier.tokenizer_.kind,
+        "tokenizer": classifier.tokenizer_.name,
         "words": len(classifier.tokenizer_.vocabulary.words),
         "ngrams": 0 if classifier.ngrams_ is None else classifier.ngrams_.longest,
         "sha256": sha256,
