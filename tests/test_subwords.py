@@ -19,10 +19,11 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from tidegate import TextClassifier, storage
 from tidegate.cli import main
 from tidegate.errors import ConfigError, DataError, MissingPackageError, ModelFileError
-from tidegate.explain import explain, trace_gates
+from tidegate.explain import explain
 from tidegate.interop import export_model
 from tidegate.subwords import JsonTokenizer
 from tidegate.text import FIRST_WORD_ID, START_ID, UNKNOWN_ID, Tokenizer, Vocabulary
+from tidegate.trace import trace_layers
 
 TEXTS = ["what a lovely film", "a dreadful bore", "lovely and warm", "the plot is a mess"] * 8
 LABELS = ["good", "bad"] * 16
@@ -157,7 +158,7 @@ def test_explanations_and_gates_are_of_its_tokens(path: Path, kind: str, method:
         whole, without = classifier.predict_proba([text, cut])[:, number]
         fall = np.log(whole / (1 - whole)) - np.log(without / (1 - without))
         np.testing.assert_allclose(found.contributions[1], fall, atol=1e-6)
-    assert trace_gates(classifier, text).tokens == ["<start>", *found.tokens]
+    assert trace_layers(classifier, text)[0].tokens == ["<start>", *found.tokens]
 
 
 def test_going_on_keeps_the_tokenizer(path: Path, tmp_path: Path) -> None:
