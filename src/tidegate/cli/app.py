@@ -18,6 +18,7 @@ from tidegate.cli.exporting import export
 from tidegate.cli.importing import import_
 from tidegate.cli.info import info
 from tidegate.cli.predict import predict
+from tidegate.cli.serve import serve
 from tidegate.cli.train import train
 from tidegate.errors import TidegateError, TrainingInterrupted
 
@@ -28,6 +29,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(explain)
 app.command()(info)
+app.command()(serve)
 app.command("import")(import_)
 app.command()(export)
 
@@ -113,13 +115,22 @@ def _refuse(message: str) -> int:
 
 
 # The library's names of what the options set: in its messages they stand before "=".
-_PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
+_PARAMETERS = {
+    "random_state": "seed",
+    "validation_fraction": "validation",
+    "body_bytes": "max-body",
+    "request_texts": "max-texts",
+    "characters": "max-characters",
+    "waiting_texts": "max-waiting",
+    "body_seconds": "timeout",
+} | {
     name: name.replace("_", "-")
     for name in (
         *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
         *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
         *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
         *("max_loss", "labels", "name", "to", "weights", "vectors", "freeze_vectors", "tokenizer"),
+        *("host", "port", "workers", "batch", "token_file"),
         *("first_id", "padding_id", "start_id", "unknown_id"),
     )
 }
