@@ -183,7 +183,8 @@ def test_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["evaluate"], ["predict"], ["info"], ["import"], ["export"]]
+    "command",
+    [[], ["train"], ["evaluate"], ["predict"], ["info"], ["import"], ["export"], ["serve"]],
 )
 def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0

@@ -84,11 +84,12 @@ class _Spaced(dict[int, str]):
     """What becomes of each character that isn't ASCII, found when it is first met."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = _spaced(code)
+        self[code] = found = spaced(code)
         return found
 
 
-def _spaced(code: int) -> str:
+def spaced(code: int) -> str:
+    """What becomes of a character, by its code point, before ``word_tokens`` looks at ASCII."""
     character = chr(code)
     if code < 128:
         return character

@@ -20,6 +20,7 @@ from tidegate.cli.importing import import_
 from tidegate.cli.info import info
 from tidegate.cli.messages import in_options
 from tidegate.cli.predict import predict
+from tidegate.cli.serve import serve
 from tidegate.cli.train import train
 from tidegate.errors import TidegateError, TrainingInterrupted
 
@@ -31,6 +32,7 @@ app.command()(predict)
 app.command()(compare)
 app.command()(explain)
 app.command()(info)
+app.command()(serve)
 app.command("import")(import_)
 app.command()(export)
 

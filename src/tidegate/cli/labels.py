@@ -9,9 +9,6 @@ from tidegate.cli import terminal
 from tidegate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from tidegate.estimator import TextClassifier
 
 JOINED_BY = ";"  # where several labels are printed in one field
@@ -54,28 +51,6 @@ def known_labels(
     if many:
         return [[classes[label] for label in row] for row in rows]
     return [classes[label] for (label,) in rows]
-
-
-def decided(
-    classifier: TextClassifier, probabilities: npt.NDArray[np.float64]
-) -> tuple[list[Any], list[float]]:
-    """What the model says of texts with these probabilities, and how probably that is right.
-
-    Of each text its label; or a tuple of any number of them, where the probability is the product
-    of each label's, as if they did not depend on each other.
-    """
-    import numpy as np
-
-    answers = classifier.decide(probabilities)
-    labels = classifier.classes_.tolist()
-    if answers.ndim == 2:
-        named = [tuple(np.array(labels, object)[row == 1].tolist()) for row in answers]
-        right = np.where(answers == 1, probabilities, 1.0 - probabilities).prod(axis=1)
-        return named, right.tolist()
-    said = answers.tolist()
-    numbers = {label: number for number, label in enumerate(labels)}
-    places = [numbers[label] for label in said]
-    return said, probabilities[np.arange(len(places)), places].tolist()
 
 
 def joined(answers: tuple[Any, ...]) -> str:

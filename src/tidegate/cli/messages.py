@@ -16,6 +16,15 @@ _UNKNOWN = re.compile(r"^parameter=('[^']*') ")
 # Outside of quotes, where they are the user's own.
 _VALUES = re.compile(r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|\b(True|False|None)\b")
 
+# Arguments of the server's that its options have shorter names for.
+_SHORTER = {
+    "body_bytes": "max-body",
+    "request_texts": "max-texts",
+    "characters": "max-characters",
+    "waiting_texts": "max-waiting",
+    "body_seconds": "timeout",
+}
+
 
 def in_options(message: str, command: TyperCommand | None) -> str:
     """The message with the command's options where it says ``name=value``.
@@ -45,6 +54,7 @@ def _options(command: TyperCommand | None) -> dict[str, str]:
         return {}
     names = [option[2:] for each in command.params for option in each.opts if option[:2] == "--"]
     known = {name.replace("-", "_"): f"--{name}" for name in names}
+    known.update({name: f"--{option}" for name, option in _SHORTER.items() if option in names})
     estimator = sys.modules.get("tidegate.estimator")  # not yet there, it has said nothing either
     if "set" in known and estimator is not None:
         for argument in estimator.TextClassifier._parameter_names():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate import atomic
+from tidegate import answers, atomic
 from tidegate.cli import files, labels, options, terminal
 from tidegate.errors import ConfigError, DataError
 
@@ -180,23 +180,14 @@ def _blocks(
 
 def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
     """One line for each text, flushed together."""
-    probabilities = classifier.predict_proba(texts)
-    answers, right = labels.decided(classifier, probabilities)
+    found = answers.predictions(classifier, texts)
     if as_json:
-        names = [terminal.label_text(label) for label in classifier.classes_.tolist()]
-        for text, said, sure, row in zip(
-            texts, answers, right, probabilities.tolist(), strict=True
-        ):
-            answer = {
-                "text": text,
-                **({"labels": said} if isinstance(said, tuple) else {"label": said}),
-                "probability": sure,
-                "probabilities": dict(zip(names, row, strict=True)),
-            }
-            terminal.write(terminal.json_text(answer) + "\n")
+        for text, answer in zip(texts, found, strict=True):
+            terminal.write(terminal.json_text({"text": text, **answer}) + "\n")
     else:
-        for said, sure in zip(answers, right, strict=True):
-            terminal.write(f"{labels.field(said)}\t{sure:.6f}\n")
+        for answer in found:
+            said = answer["labels"] if "labels" in answer else answer["label"]
+            terminal.write(f"{labels.field(said)}\t{answer['probability']:.6f}\n")
     terminal.flush()
 
 
@@ -212,8 +203,8 @@ def _classify_table(model: Path, source: Source, output: Path, text_column: str 
     classifier = TextClassifier.load(model)
 
     def answer(texts: list[str]) -> tuple[list[object], list[float]]:
-        answers, right = labels.decided(classifier, classifier.predict_proba(texts))
-        joined = [labels.joined(said) if isinstance(said, tuple) else said for said in answers]
+        said, right = answers.decided(classifier, classifier.predict_proba(texts))
+        joined = [labels.joined(each) if isinstance(each, tuple) else each for each in said]
         return joined, [round(sure, 6) for sure in right]
 
     with data.open_texts(source, text_column=text_column, all_keys=True) as texts:

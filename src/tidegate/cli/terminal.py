@@ -9,6 +9,7 @@ import re
 import sys
 from typing import Any, TextIO
 
+from tidegate.answers import label_text as label_text
 from tidegate.errors import OutputError
 
 # Control characters, the Unicode line breaks, the marks that reorder what a terminal shows, and
@@ -35,11 +36,6 @@ def printable(text: str) -> str:
 def field(text: str) -> str:
     """``text`` as one field of a tab-separated line: as it is, or as a JSON string if unsafe."""
     return json_text(text) if _UNSAFE.search(text) else text
-
-
-def label_text(label: object) -> str:
-    """A label in words: as it is, or as JSON writes a number or truth value."""
-    return label if isinstance(label, str) else json.dumps(label)
 
 
 def json_text(value: Any) -> str:

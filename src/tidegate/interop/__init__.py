@@ -1,4 +1,4 @@
-"""Models in and out: Keras, PyTorch and ONNX, each conversion proven by numbers.
+"""Models in and out: Keras, PyTorch, ONNX, and a page; each conversion proven by numbers.
 
 from tidegate.interop import ImportOptions, export_model, import_model
 
@@ -8,6 +8,14 @@ export_model(TextClassifier.load("sentiment.safetensors"), "sentiment.onnx", "on
 """
 
 from tidegate.interop.exporting import Exported, export_model
+from tidegate.interop.html_export import export_html
 from tidegate.interop.importing import Imported, ImportOptions, import_model
 
-__all__ = ["Exported", "ImportOptions", "Imported", "export_model", "import_model"]
+__all__ = [
+    "Exported",
+    "ImportOptions",
+    "Imported",
+    "export_html",
+    "export_model",
+    "import_model",
+]
