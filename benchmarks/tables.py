@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 
 from machine import ROOT
 
-DOCUMENTS = [ROOT / "docs" / name for name in ("performance.md", "explaining.md")]
+DOCUMENTS = [
+    ROOT / "docs" / name for name in ("performance.md", "explaining.md", "models.md", "data.md")
+]
 FIGURES = ROOT / "docs" / "figures"
 RESULTS = ROOT / "benchmarks" / "results"
 CELLS = {"gru": "GRU", "lstm": "LSTM", "rnn": "plain RNN"}
@@ -450,6 +453,94 @@ def explain_machine(results: Results) -> str:
     )
 
 
+def accurate(results: Results) -> str:
+    """The accurate preset on IMDB, its parts beside it."""
+    found = results.get("accurate.json")
+    if found is None:
+        return ""
+    sides = {"both": "both together", "network": "the network alone", "linear": "the n-grams alone"}
+    summary = found["summary"]
+    rows = []
+    for side, name in sides.items():
+        each = summary[f"{side} accuracy"]
+        accuracies = [run["accuracy"][side] for run in found["runs"]]
+        rows.append(
+            [
+                name,
+                f"{each['mean']:.4f} ± {each['standard_deviation']:.4f}",
+                ", ".join(f"{accuracy:.4f}" for accuracy in accuracies),
+            ]
+        )
+    return table(["on 25,000 test reviews", "mean, standard deviation", "seeds 0 to 4"], rows)
+
+
+def accurate_tests(results: Results) -> str:
+    """What the paired tests say, and what the preset costs."""
+    found = results.get("accurate.json")
+    if found is None:
+        return ""
+    runs = found["runs"]
+    largest = {name: max(run["mcnemar_p"][name] for run in runs) for name in runs[0]["mcnemar_p"]}
+    epochs = [epoch["seconds"] for run in runs for epoch in run["epochs"]]
+    tests = "; ".join(f"{name} {p:.1g}" for name, p in largest.items())
+    load = ", ".join(map(str, found["machine"].get("load_average", []))) or "unknown"
+    return (
+        f"McNemar's exact test on the same reviews, the largest p of the {len(runs)} seeds: "
+        f"{tests}. An epoch took {statistics.median(epochs):.0f} s, a whole training "
+        f"{statistics.median(run['seconds'] for run in runs):.0f} s, on "
+        f"{found['settings']['threads']} threads of {found['machine']['cpu']} with other work "
+        f"beside it (load average {load} when it began); the file has "
+        f"{runs[0]['file_bytes'] / 1e6:.0f} MB.\n"
+    )
+
+
+def own_files(results: Results) -> str:
+    """The default preset on other data than IMDB, TF-IDF with logistic regression beside it."""
+    found = results.get("own_files.json")
+    if found is None:
+        return ""
+    rows = []
+    for name, systems in found["summary"].items():
+        theirs = systems["TF-IDF"]
+        for system, ours in systems.items():
+            if system == "TF-IDF":
+                continue
+            seeds, test = ours["accuracy"], ours["mcnemar"]
+            rows.append(
+                [
+                    name.replace("_", " "),
+                    system,
+                    f"{seeds['mean']:.4f} ({seeds['min']:.4f} to {seeds['max']:.4f})",
+                    f"{theirs['accuracy']['mean']:.4f}",
+                    f"{test['p']:.2g}",
+                    f"{ours['train_seconds']['median']:.0f} s",
+                    f"{theirs['choose_seconds']:.0f} s",
+                ]
+            )
+    heads = ["set", "preset", "accuracy, range of the seeds", "TF-IDF", "p", "training"]
+    return table([*heads, "TF-IDF's choosing"], rows)
+
+
+def large_table(results: Results) -> str:
+    """Training on a table that is larger than memory needs to be."""
+    found = results.get("large_table.json")
+    if found is None:
+        return ""
+    rows = [
+        [
+            f"{run['rows']:,}",
+            f"{run['table_mb']:,.0f}",
+            f"{run['seconds']:.0f}",
+            f"{run['rows_per_second']:,.0f}",
+            f"{run['own_peak_mb']:.0f}",
+            f"{run['peak_mb']:.0f}",
+        ]
+        for run in found["runs"]
+    ]
+    heads = ["rows", "MB of CSV", "s in all"]
+    return table([*heads, "rows a second", "own MB", "resident MB"], rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "machine": machine,
     "epoch": lecture("train"),
@@ -468,6 +559,10 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "deletion-default": deletion("default"),
     "explain-times": explain_times,
     "explain-machine": explain_machine,
+    "accurate": accurate,
+    "accurate-tests": accurate_tests,
+    "own-files": own_files,
+    "large-table": large_table,
 }
 
 
