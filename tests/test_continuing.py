@@ -13,6 +13,8 @@ from tidegate import TextClassifier, ops
 from tidegate.continuing import Start
 from tidegate.errors import ConfigError, DataError, NotFittedError, TrainingError
 from tidegate.model import TextModel
+from tidegate.targets import encode_targets
+from tidegate.text import Tokenizer
 from tidegate.training import EpochResult
 
 # A new label, whose texts have a new word each.
@@ -42,8 +44,8 @@ def bits(classifier: TextClassifier) -> list[bytes]:
 
 def begun(start: Start, texts: list[str], labels: list[Any]) -> tuple[TextModel, Any, Any]:
     """The model before its first step, with its tokeniser and classes."""
-    classes, _ = start.encode_labels(labels, len(texts))
-    tokenizer = start.tokenizer(texts, 10_000)
+    classes, _ = encode_targets(labels, len(texts), start.known)
+    tokenizer = start.tokenizer(Tokenizer.fit(texts, 10_000, "words"))
     config = start.classifier.model_.config
     grown = type(config)(
         **{**vars(config), "classes": len(classes), "vocabulary_size": tokenizer.vocabulary.size}
@@ -98,10 +100,14 @@ def test_new_words_are_the_most_frequent_ones_and_not_too_many(trained: TextClas
     texts = ["zig zag zig zag zig", "the film was zoom", "zag"]
     start = Start(trained)
     words = trained.tokenizer_.vocabulary.words
-    assert start.tokenizer(texts, 10_000).vocabulary.words == (*words, "zig", "zag", "zoom")
+
+    def grown(texts: list[str], size: int) -> Tokenizer:
+        return start.tokenizer(Tokenizer.fit(texts, size, "words"))
+
+    assert grown(texts, 10_000).vocabulary.words == (*words, "zig", "zag", "zoom")
     # Room for four words: zig, zag, and two that the model has.
-    assert start.tokenizer(texts, 8).vocabulary.words == (*words, "zig", "zag")
-    assert start.tokenizer(["the film"], 10_000) == trained.tokenizer_
+    assert grown(texts, 8).vocabulary.words == (*words, "zig", "zag")
+    assert grown(["the film"], 10_000) == trained.tokenizer_
 
 
 # --- what it learns ----------------------------------------------------------------------------

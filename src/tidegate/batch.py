@@ -17,7 +17,7 @@ A text row branches off it at the step where its text begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,6 +74,10 @@ class TokenizedTexts:
     def row(self, i: int) -> np.ndarray:
         """The ids of row ``i``, a view."""
         return self.token_ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def blocks(self) -> Iterator[TokenizedTexts]:
+        """All rows in order: one block of them, as they are in memory."""
+        yield self
 
     def select(self, rows: np.ndarray | Sequence[int]) -> TokenizedTexts:
         """The given rows in the given order, copied."""

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from tidegate import ops
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
-from tidegate.labels import LABEL_TYPES, known_targets, label_array
-from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.labels import known_targets
+from tidegate.model import ModelConfig, TextModel
 from tidegate.ngrams import NgramModel, with_classes
+from tidegate.targets import Known
 from tidegate.text import Tokenizer, Vocabulary, check_texts
 
 if TYPE_CHECKING:
@@ -58,27 +59,17 @@ class Start:
         if not count:
             raise DataError("there are no texts to keep; give at least one, or keep=None")
 
-    def encode_labels(
-        self, labels: Iterable[Any], texts: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-        """The sorted classes, old and new, and each label's number among them."""
-        known, given = self.classifier.classes_, label_array(labels, texts)
-        if not len(given):
-            raise DataError("there are no texts to train on; give at least one")
-        own, other = (LABEL_TYPES[array.dtype.kind] for array in (known, given))
-        if own != other:
-            raise DataError(f"labels are {other}, and the model's are {own}; give labels of {own}")
-        classes = np.unique(np.concatenate([known, given]))
-        check_whole("classes", len(classes), 2, 100_000)
-        return classes, np.searchsorted(classes, given).astype(np.int32)
+    @property
+    def known(self) -> Known:
+        """The trained model's classes, and whether a text may have several."""
+        return Known(self.classifier.classes_, self.classifier.model_.config.targets == "many")
 
-    def tokenizer(self, texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    def tokenizer(self, found: Tokenizer) -> Tokenizer:
         """The model's, with ids for new words behind the others.
 
-        New words are those of the texts that would have an id in a model of them alone.
+        found: of a model of the new texts alone.
         """
         known = self.classifier.tokenizer_
-        found = Tokenizer.fit(texts, vocabulary_size, known.kind, known.keep)
         old = set(known.vocabulary.words)
         new = tuple(word for word in found.vocabulary.words if word not in old)
         return replace(known, vocabulary=Vocabulary(known.vocabulary.words + new))

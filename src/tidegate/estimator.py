@@ -9,20 +9,21 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
+from tidegate import fitting, initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
+from tidegate.data.survey import Survey
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -31,7 +32,7 @@ from tidegate.errors import (
     not_fitted,
     unknown_choice,
 )
-from tidegate.fitting import fit_events, listed_texts, mixed
+from tidegate.fitting import mixed
 from tidegate.history import History
 from tidegate.labels import (
     check_class_weight,
@@ -42,6 +43,8 @@ from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST
 from tidegate.noise import Dropout
+from tidegate.portions import Portions, ReadResult
+from tidegate.preparing import listed_texts
 from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
@@ -52,6 +55,8 @@ from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
+
+_Event = TypeVar("_Event")
 
 # Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
 # On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
@@ -262,7 +267,7 @@ class TextClassifier(ClassifierContract):
         self.check()
         if start is not None:
             check_options(self, start.classifier)
-        events = fit_events(
+        events = fitting.in_memory(
             self,
             texts,
             labels,
@@ -272,6 +277,60 @@ class TextClassifier(ClassifierContract):
             validation=validation,
             start=start,
         )
+        yield from self._fitted_by(events)
+
+    def fit_stream(
+        self,
+        portions: Portions,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    ) -> TextClassifier:
+        """Train on more texts than fit in memory, to the same model that ``fit`` gives.
+
+        portions: pairs of texts and labels, each as ``fit`` takes them, which are read twice: a
+        list, what ``data.open_labeled`` gives, or an object of one's own whose ``__iter__`` begins
+        anew. The texts' ids lie in a file without a name in ``folder`` (None: the system's for such
+        files), some bytes for each word; in memory are some dozens of bytes for each text.
+        """
+        for _ in self.fit_stream_steps(portions, folder=folder, validation=validation):
+            pass
+        return self
+
+    def fit_stream_steps(
+        self,
+        portions: Portions,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        test: Iterable[str] | None = None,
+        start: Start | None = None,
+    ) -> Iterator[ReadResult | Survey | StepResult | EpochResult]:
+        """Like ``fit_stream``, with the arguments of ``fit_steps`` and results along the way.
+
+        First a ReadResult for each portion, with the Survey after the first reading, then those of
+        ``fit_steps``. A run that was stopped reads its texts again and then goes on from the
+        checkpoint, also from one of ``fit_steps``. test: texts that are looked for by the survey.
+        """
+        self.check()
+        if start is not None:
+            check_options(self, start.classifier)
+        events = fitting.on_disk(
+            self,
+            portions,
+            folder=folder,
+            checkpoint=checkpoint,
+            resume=resume,
+            validation=validation,
+            test=test,
+            start=start,
+        )
+        yield from self._fitted_by(events)
+
+    def _fitted_by(self, events: Generator[_Event, None, fitting.Fitted]) -> Iterator[_Event]:
+        """Yield the events of a fit, and become what comes of it."""
         try:
             while True:
                 try:

@@ -1,10 +1,10 @@
-"""A whole fit: from texts and labels to a trained model, step by step."""
+"""A whole fit: from prepared texts to a trained model, step by step."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ import numpy.typing as npt
 from tidegate import model_file, ops
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
-from tidegate.columns import unwrapped
+from tidegate.data.survey import Survey
 from tidegate.errors import ConfigError
 from tidegate.history import History
-from tidegate.labels import class_weights, text_weights, training_weights
-from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
+from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import TextModel
-from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
-from tidegate.targets import encode_targets, targets_of
-from tidegate.text import Tokenizer, check_texts, check_tokenizer
+from tidegate.ngrams import NgramModel, fit_mix, fit_ngrams
+from tidegate.portions import Portions, ReadResult, prepare_portions
+from tidegate.preparing import Prepared, prepare
+from tidegate.stored import Work
 from tidegate.training import EpochResult, StepResult, train_steps
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
 
 Float32 = npt.NDArray[np.float32]
-FitEvents = Generator[
-    StepResult | EpochResult, None, tuple[model_file.TrainedModel, "Evaluation | None"]
-]
+Fitted = tuple[model_file.TrainedModel, "Evaluation | None"]
+FitEvents = Generator[StepResult | EpochResult, None, Fitted]
+StreamEvents = Generator[ReadResult | Survey | StepResult | EpochResult, None, Fitted]
 
 
 def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) -> Float32:
@@ -42,14 +42,7 @@ def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) 
     return recurrent * first if linear is None else recurrent * first + linear * second
 
 
-def listed_texts(texts: Iterable[str]) -> Sequence[str]:
-    """A column of texts as a list. DataError for what is none."""
-    texts = unwrapped(texts)
-    check_texts(texts)
-    return texts if isinstance(texts, list) else list(texts)
-
-
-def fit_events(
+def in_memory(
     options: TextClassifier,
     texts: Iterable[str],
     labels: Iterable[Any],
@@ -60,68 +53,62 @@ def fit_events(
     validation: tuple[Iterable[str], Iterable[Any]] | None,
     start: Start | None,
 ) -> FitEvents:
-    """See ``TextClassifier.fit_steps``, whose arguments these are.
+    """See ``TextClassifier.fit_steps``, whose arguments these are, and ``fit_events``."""
+    prepared = prepare(
+        options, texts, labels, sample_weight=sample_weight, validation=validation, start=start
+    )
+    del texts, labels
+    run = fit_events(options, prepared, checkpoint=checkpoint, resume=resume, start=start)
+    return (yield from run)
+
+
+def on_disk(
+    options: TextClassifier,
+    portions: Portions,
+    *,
+    folder: str | os.PathLike[str] | None,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    validation: tuple[Iterable[str], Iterable[Any]] | None,
+    test: Iterable[str] | None,
+    start: Start | None,
+) -> StreamEvents:
+    """See ``TextClassifier.fit_stream_steps``, whose arguments these are, and ``fit_events``."""
+    with Work(None if folder is None else Path(folder)) as work:
+        prepared = yield from prepare_portions(
+            options, portions, work, validation=validation, test=test, start=start
+        )
+        run = fit_events(options, prepared, checkpoint=checkpoint, resume=resume, start=start)
+        return (yield from run)
+
+
+def fit_events(
+    options: TextClassifier,
+    prepared: Prepared,
+    *,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    start: Start | None,
+) -> FitEvents:
+    """Train on prepared texts. See ``TextClassifier.fit_steps`` for the other arguments.
 
     options: a classifier, which is only read. Yields each step's and each epoch's result, and
     returns the trained model, and what it is worth on the validation texts, None without any.
     """
     training = options._training()
-    listed = listed_texts(texts)
-    if start is None:
-        classes, targets = encode_targets(labels, len(listed))
-        tokenizer = Tokenizer.fit(
-            listed, options.vocabulary_size, check_tokenizer(options.tokenizer), options.keep
-        )
-    else:
-        classes, targets = start.encode_labels(labels, len(listed))
-        tokenizer = start.tokenizer(listed, options.vocabulary_size)
-    many = targets.ndim == 2
-    if many and options.class_weight is not None:
-        raise ConfigError(
-            f"class_weight={options.class_weight!r} is for one label a text, and these have "
-            "several; leave it out, or give sample_weight"
-        )
-    text_weight = text_weights(sample_weight, len(listed))
-    # A small corpus has fewer words than there are ids.
-    config = replace(
-        options._model_config(classes=len(classes)),
-        targets="many" if many else "one",
-        vocabulary_size=tokenizer.vocabulary.size,
-    )
-    train_rows, validation_rows = options.split(len(listed))
-    train_config = options._train_config(epochs=options.epochs_for(len(listed)))
-    if validation is not None:
-        train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
-        held_texts = listed_texts(validation[0])
-        held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
-    else:
-        held_texts = [listed[row] for row in validation_rows.tolist()]
-        held_targets = targets[validation_rows]
-    weights = training_weights(
-        class_weights(options.class_weight, classes, targets[train_rows]),
-        None if text_weight is None else text_weight[train_rows],
-        targets[train_rows],
-    )
-    train_set = LabeledSet(
-        tokenizer.encode_all(listed, options.max_length).select(train_rows),
-        targets[train_rows],
-        weights,
-    )
-    held_set = LabeledSet(tokenizer.encode_all(held_texts, options.max_length), held_targets)
-    if options.patience is not None and not len(held_set):
+    classes, tokenizer, held = prepared.classes, prepared.tokenizer, prepared.held
+    if options.patience is not None and not len(held):
         raise ConfigError(
             f"patience={options.patience} waits for a better validation, and there are no texts "
             "to validate on; set validation_fraction to 0.1, say"
         )
-    linear = start.ngrams(classes) if start is not None and options.ngrams else None
-    bits = bits_for(listed, tokenizer.kind, options.ngrams, len(classes)) if options.ngrams else 0
-    if linear is not None:
-        bits = linear.bits
-    hashed, held_hashed = (
-        hash_texts(some, tokenizer.kind, options.ngrams, bits) if options.ngrams else None
-        for some in (listed, held_texts)
+    # A small corpus has fewer words than there are ids.
+    config = replace(
+        options._model_config(classes=len(classes)),
+        targets="many" if prepared.many else "one",
+        vocabulary_size=tokenizer.vocabulary.size,
     )
-    del listed, held_texts
+    train_config = options._train_config(epochs=options.epochs_for(prepared.texts))
     precision = ops.choose_precision(options.precision)
     model_file.check_model_size(
         config, training, precision, classes, tokenizer, train_config.epochs
@@ -135,8 +122,8 @@ def fit_events(
     history = History()
     for event in train_steps(
         model,
-        train_set,
-        held_set,
+        prepared.train,
+        held,
         train_config,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         resume=resume,
@@ -146,37 +133,23 @@ def fit_events(
             history.append(event)
         yield event
     begun = time.perf_counter()
-    logits, scores = model.predict_logits(held_set.texts), None
+    logits, scores = model.predict_logits(held.texts), None
     spent = time.perf_counter() - begun
     ngrams: NgramModel | None = None
     mix = (1.0, 0.0)
-    if hashed is None and options.calibrate:
-        mix = (fit_factor(logits, held_targets), 0.0)
-    if hashed is not None and held_hashed is not None:
-        ngram_settings: dict[str, Any] = {
-            "kind": tokenizer.kind,
-            "longest": int(options.ngrams),
-            "bits": bits,
-            "cost": float(options.ngram_cost),
-            "seed": train_config.seed,
-            "start": linear,
-        }
-
-        def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
-            counted = rows if text_weight is None else rows[text_weight[rows] > 0]
-            given = hashed.select(counted), targets[counted], len(classes)
-            return fit_ngrams(*given, **ngram_settings)
-
-        ngrams = fit_on(train_rows)
-        scores = ngrams.score_rows(held_hashed)
-        mix = fit_mix(logits, scores, held_targets)
-        if validation is None and len(validation_rows):
+    if prepared.ngrams is None and options.calibrate:
+        mix = (fit_factor(logits, held.targets), 0.0)
+    if prepared.ngrams is not None:
+        linear = None if start is None else start.ngrams(classes)
+        ngrams, scores = _fit_beside(options, prepared, linear)
+        mix = fit_mix(logits, scores, held.targets)
+        if prepared.ngrams.again:
             # The factors are found; from here on it may know these texts, too.
-            ngrams = fit_on(np.concatenate([train_rows, validation_rows]))
+            ngrams = _fit_linear(options, prepared, linear, len(prepared.ngrams.rows))
     validated: Evaluation | None = None
-    if len(held_set):
+    if len(held):
         begun = time.perf_counter() - spent
-        validated = evaluate_logits(model, mixed(logits, scores, mix), held_targets, begun)
+        validated = evaluate_logits(model, mixed(logits, scores, mix), held.targets, begun)
     if start is not None and start.kept_texts:
         kept = tokenizer.encode_all(start.kept_texts, options.max_length)
         linear_scores = None if ngrams is None else ngrams.scores(start.kept_texts)
@@ -184,3 +157,31 @@ def fit_events(
         start.check_kept(model.probabilities(kept_logits), classes)
     trained = model_file.TrainedModel(model, tokenizer, classes, training, history, ngrams, mix)
     return trained, validated
+
+
+def _fit_beside(
+    options: TextClassifier, prepared: Prepared, linear: NgramModel | None
+) -> tuple[NgramModel, Float32]:
+    """The linear model of the training texts, and its scores of the validation texts [n, L]."""
+    assert prepared.ngrams is not None  # noqa: S101 (the caller has looked)
+    ngrams = _fit_linear(options, prepared, linear, prepared.ngrams.training)
+    scores = [ngrams.score_rows(block) for block in prepared.ngrams.held()]
+    return ngrams, np.concatenate(scores)
+
+
+def _fit_linear(
+    options: TextClassifier, prepared: Prepared, linear: NgramModel | None, texts: int
+) -> NgramModel:
+    """The linear model of the first so many texts."""
+    given = prepared.ngrams
+    assert given is not None  # noqa: S101 (the caller has looked)
+    settings: dict[str, Any] = {
+        "kind": prepared.tokenizer.kind,
+        "longest": int(options.ngrams),
+        "bits": given.bits,
+        "cost": float(options.ngram_cost),
+        "seed": int(options.random_state),
+        "start": linear,
+    }
+    rows, targets = given.rows.first(texts), np.ascontiguousarray(given.targets[:texts])
+    return fit_ngrams(rows, targets, len(prepared.classes), **settings)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.batch import TokenizedTexts
 from tidegate.checks import check_array
 from tidegate.errors import DataError
 from tidegate.model import TextModel
+from tidegate.stored import Texts
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LabeledSet:
     every text once.
     """
 
-    texts: TokenizedTexts
+    texts: Texts
     targets: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32] | None = None
 

@@ -9,7 +9,7 @@ thousandth, in an order of visits that the seed fixes. Source: Wang & Manning 20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,10 @@ _ROUNDS = 100
 _TOLERANCE = 1e-3
 _BLOCK_TEXTS = 1024
 
+# The most texts that a linear model is fitted on. Its time and the disk or memory of its n-grams
+# are bounded so; of more texts, these say nearly as much.
+MOST_TEXTS = 1 << 20
+
 
 @dataclass(frozen=True)
 class BucketRows:
@@ -51,6 +55,10 @@ class BucketRows:
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         buckets: Int32 = self.buckets[starts + np.arange(offsets[-1])]
         return BucketRows(buckets, offsets)
+
+    def first(self, rows: int) -> BucketRows:
+        """The first so many rows, of the same memory."""
+        return BucketRows(self.buckets[: self.offsets[rows]], self.offsets[: rows + 1])
 
 
 def hash_texts(texts: Iterable[str], kind: TokenizerKind, longest: int, bits: int) -> BucketRows:
@@ -78,15 +86,33 @@ def _hashed_blocks(
         yield BucketRows(*_kernels.hash_ngrams(rules, block, longest, bits))
 
 
-def bits_for(texts: Sequence[str], kind: TokenizerKind, longest: int, classes: int = 2) -> int:
+class BucketCount:
+    """How many different n-grams there are, of texts that come in portions."""
+
+    def __init__(self, kind: TokenizerKind, longest: int) -> None:
+        self._kind, self._longest = kind, longest
+        self._seen = np.zeros(1 << MAX_BITS, bool)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Look at texts."""
+        for block in _hashed_blocks(texts, self._kind, self._longest, MAX_BITS):
+            self._seen[block.buckets] = True
+
+    def bits(self, classes: int) -> int:
+        """Enough bits that few different n-grams share a bucket: see ``bits_for``."""
+        wanted = int(np.ceil(np.log2(max(1, 4 * int(np.count_nonzero(self._seen))))))
+        most = min(MAX_BITS, (_MOST_WEIGHTS // classes).bit_length() - 1)
+        return max(min(max(wanted, _LEAST_BITS), most), 1)
+
+
+def bits_for(texts: Iterable[str], kind: TokenizerKind, longest: int, classes: int = 2) -> int:
     """Enough bits that few different n-grams of these texts share a bucket, within limits.
 
     classes: with many of them there are fewer buckets, so that weights take 256 MB at most.
     """
-    found = np.unique(hash_texts(texts, kind, longest, MAX_BITS).buckets)
-    wanted = int(np.ceil(np.log2(max(1, 4 * len(found)))))
-    most = min(MAX_BITS, (_MOST_WEIGHTS // classes).bit_length() - 1)
-    return max(min(max(wanted, _LEAST_BITS), most), 1)
+    count = BucketCount(kind, longest)
+    count.add(texts)
+    return count.bits(classes)
 
 
 @dataclass(frozen=True)

@@ -171,13 +171,11 @@ class Tokenizer:
         Raises ConfigError and DataError as ``Vocabulary.build`` does, and DataError for a text
         that is not a str.
         """
-        check_tokenizer(kind)
         check_keep(keep)
-        room = _room_for_words(vocabulary_size)
-        counts = _kernels.WordCounts(TOKENIZERS.index(kind))
-        for block in _blocks(kind, texts):
-            counts.add(block)
-        return cls(kind, Vocabulary._of_texts(counts.most_frequent(room)), keep)
+        counter = WordCounter(kind)
+        _room_for_words(vocabulary_size)
+        counter.add(texts)
+        return counter.tokenizer(vocabulary_size, keep)
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
@@ -251,6 +249,33 @@ class Tokenizer:
             return places
         head = _head(self.keep, max_length)
         return places[:head] + places[len(places) - (max_length - head) :]
+
+
+class WordCounter:
+    """Counts the words of texts that come in portions. Each distinct word is kept once.
+
+    kind: the rules of words. ConfigError for another than TOKENIZERS.
+    """
+
+    def __init__(self, kind: TokenizerKind) -> None:
+        self._kind = check_tokenizer(kind)
+        self._counts = _kernels.WordCounts(TOKENIZERS.index(kind))
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Count the words of texts, which are read once. DataError for one that is not a str."""
+        for block in _blocks(self._kind, texts):
+            self._counts.add(block)
+
+    def tokenizer(self, vocabulary_size: int, keep: str = "end") -> Tokenizer:
+        """See ``Tokenizer.fit``, of all texts so far."""
+        words = self._counts.most_frequent(_room_for_words(vocabulary_size))
+        return Tokenizer(self._kind, Vocabulary._of_texts(words), keep)
+
+
+def token_counts(kind: TokenizerKind, texts: Iterable[str]) -> np.ndarray:
+    """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
+    tokenizer = Tokenizer(kind, Vocabulary(("a",)), start=False)
+    return tokenizer.encode_all(texts, sys.maxsize).lengths
 
 
 def check_tokenizer(given: object) -> TokenizerKind:

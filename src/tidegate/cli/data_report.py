@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
 
 _SHOWN_LABELS = 10
-_BLOCK_TEXTS = 4096
 
 
 def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
     """The figures of a data set as the classifier will read it."""
     from tidegate import data
+    from tidegate.text import check_tokenizer, token_counts
 
     train = dataset.train
     training, validation = classifier.split(len(train))
@@ -29,27 +27,11 @@ def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
         held_out["test"] = dataset.test.texts
     return data.survey(
         train,
-        _token_counts(classifier.tokenizer, train.texts),
+        token_counts(check_tokenizer(classifier.tokenizer), train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
     )
-
-
-def _token_counts(rules: str, texts: list[str]) -> np.ndarray:
-    """[texts] int64: the tokens of each text, which are the same with any vocabulary."""
-    import sys
-
-    import numpy as np
-
-    from tidegate.text import Tokenizer, Vocabulary, check_tokenizer
-
-    tokenizer = Tokenizer(check_tokenizer(rules), Vocabulary(("a",)))
-    blocks = []
-    for start in range(0, len(texts), _BLOCK_TEXTS):
-        encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)
-        blocks.append(encoded.lengths - 1)  # without the mark of the beginning
-    return np.concatenate(blocks)
 
 
 def describe(found: Survey) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidegate.data.dataset import LabeledTexts
 
@@ -50,6 +52,91 @@ class Survey:
         }
 
 
+class Tally:
+    """The figures of texts that come in portions: see ``Survey``.
+
+    Of each text 12 bytes are kept: a 64-bit number that stands for it, and that of its label.
+    Different texts of a million have the same number once in forty million tries.
+    """
+
+    def __init__(self) -> None:
+        self._texts = array("Q")
+        self._labels = array("i")
+        self._numbers: dict[str, int] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def add(self, texts: Sequence[str], labels: Iterable[str], tokens: Iterable[int]) -> None:
+        """Look at texts, the label of each and how many tokens it has."""
+        self._texts.extend(_number_of(text) for text in texts)
+        numbers = self._numbers
+        self._labels.extend(numbers.setdefault(label, len(numbers)) for label in labels)
+        self._lengths.update(tokens)
+
+    def survey(
+        self,
+        max_length: int,
+        *,
+        training: npt.NDArray[np.int64],
+        held_out: Mapping[str, npt.NDArray[np.int64] | Iterable[str]],
+    ) -> Survey:
+        """The figures of all texts so far.
+
+        training: the rows that are learnt from. held_out: name -> texts that are measured only,
+        or the rows that they stand in.
+        """
+        texts = np.frombuffer(self._texts, np.uint64)
+        labels = np.frombuffer(self._labels, np.int32)
+        there = texts != _BLANK
+        order = np.lexsort((labels, texts))
+        order = order[there[order]]
+        sorted_texts, sorted_labels = texts[order], labels[order]
+        del order
+        again = sorted_texts[1:] == sorted_texts[:-1]
+        differs = again & (sorted_labels[1:] != sorted_labels[:-1])
+        learnt = np.sort(texts[training])
+        shared = {}
+        for name, others in held_out.items():
+            if isinstance(others, np.ndarray):
+                numbers = texts[others]
+            else:
+                numbers = np.fromiter(map(_number_of, others), np.uint64)
+            places = np.minimum(np.searchsorted(learnt, numbers), len(learnt) - 1)
+            shared[name] = int(((learnt[places] == numbers) & (numbers != _BLANK)).sum())
+        counts = np.bincount(labels, minlength=len(self._numbers)).tolist()
+        classes = Counter(dict(zip(self._numbers, counts, strict=True)))
+        return Survey(
+            rows=len(texts),
+            classes=dict(classes.most_common()),
+            lengths=_percentiles(self._lengths),
+            max_length=max_length,
+            cut=sum(count for length, count in self._lengths.items() if length > max_length),
+            empty=int(np.count_nonzero(~there)),
+            copies=int(np.count_nonzero(again)),
+            conflicting=len(np.unique(sorted_texts[1:][differs])),
+            shared=shared,
+        )
+
+
+_BLANK = 0
+
+
+def _number_of(text: str) -> int:
+    """What stands for the text in this process; _BLANK if it has nothing but blanks."""
+    return hash(text) % (2**64 - 1) + 1 if text.strip() else _BLANK
+
+
+def _percentiles(lengths: Counter[int]) -> dict[str, int]:
+    """A percentile is a length that some text has: the first with at least so many up to it."""
+    ascending = sorted(lengths.items())
+    reached = np.cumsum([count for _, count in ascending])
+    places = [int(np.searchsorted(100 * reached, share * reached[-1])) for share in PERCENTILES]
+    named = zip(PERCENTILES, places, strict=True)
+    return {
+        **{f"p{share}": ascending[place][0] for share, place in named},
+        "longest": ascending[-1][0],
+    }
+
+
 def survey(
     texts: LabeledTexts,
     tokens: Sequence[int] | np.ndarray,
@@ -62,34 +149,7 @@ def survey(
 
     training: the rows that are learnt from. held_out: name -> texts that are measured only.
     """
-    first: dict[str, str] = {}
-    conflicting: set[str] = set()
-    empty = 0
-    for text, label in zip(texts.texts, texts.labels, strict=True):
-        if not text.strip():
-            empty += 1
-        elif first.setdefault(text, label) != label:
-            conflicting.add(text)
-    copies = len(texts) - empty - len(first)
-    learnt = {texts.texts[row] for row in training}
-    shared = {
-        name: sum(text in learnt for text in others if text.strip())
-        for name, others in held_out.items()
-    }
-    lengths = np.asarray(tokens)
-    # A percentile is a length that some text has.
-    at = np.percentile(lengths, PERCENTILES, method="inverted_cdf").tolist()
-    return Survey(
-        rows=len(texts),
-        classes=dict(Counter(texts.labels).most_common()),
-        lengths={
-            **{f"p{share}": int(value) for share, value in zip(PERCENTILES, at, strict=True)},
-            "longest": int(lengths.max()),
-        },
-        max_length=max_length,
-        cut=int((lengths > max_length).sum()),
-        empty=empty,
-        copies=copies,
-        conflicting=len(conflicting),
-        shared=shared,
-    )
+    tally = Tally()
+    tally.add(texts.texts, texts.labels, np.asarray(tokens).tolist())
+    rows = np.fromiter(training, np.int64)
+    return tally.survey(max_length, training=rows, held_out=held_out)

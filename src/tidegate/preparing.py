@@ -1,0 +1,162 @@
+"""From texts and labels to what a training reads, in memory: see ``portions`` for the disk.
+
+Both make the same of the same texts, so that the same model comes of it, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.columns import unwrapped
+from tidegate.errors import ConfigError
+from tidegate.labels import class_weights, text_weights, training_weights
+from tidegate.metrics import LabeledSet
+from tidegate.ngrams import MOST_TEXTS, BucketRows, bits_for, hash_texts
+from tidegate.targets import encode_targets, targets_of
+from tidegate.text import Tokenizer, check_texts, check_tokenizer
+
+if TYPE_CHECKING:
+    from tidegate.continuing import Start
+    from tidegate.estimator import TextClassifier
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NgramSet:
+    """What the linear model beside a network learns from.
+
+    bits: of the buckets. rows, targets: texts in the order in which they are learnt from; the first
+    ``training`` of them, and where ``again`` is true then all of them, validation texts included.
+    held: makes the validation texts' rows, block by block.
+    """
+
+    bits: int
+    rows: BucketRows
+    targets: Int32
+    training: int
+    again: bool
+    held: Callable[[], Iterator[BucketRows]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training's texts as numbers.
+
+    train, held: what is learnt from, and what epochs are validated on, which may be nothing.
+    texts: how many texts there are in all but separate validation texts. ngrams: None for a network
+    that stands alone.
+    """
+
+    classes: npt.NDArray[Any]
+    tokenizer: Tokenizer
+    train: LabeledSet
+    held: LabeledSet
+    texts: int
+    ngrams: NgramSet | None
+
+    @property
+    def many(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.held.targets.ndim == 2
+
+
+def listed_texts(texts: Iterable[str]) -> Sequence[str]:
+    """A column of texts as a list. DataError for what is none."""
+    texts = unwrapped(texts)
+    check_texts(texts)
+    return texts if isinstance(texts, list) else list(texts)
+
+
+def learnt_from(training: Int64, held: Int64) -> tuple[Int64, bool]:
+    """The rows that a linear model learns from, of at most MOST_TEXTS; and whether from all twice.
+
+    Once the factors of both models are found, it may know the validation texts, too: see
+    ``NgramSet``.
+    """
+    if not len(held) or len(training) + len(held) > MOST_TEXTS:
+        return training[:MOST_TEXTS], False
+    return np.concatenate([training, held]), True
+
+
+def prepare(
+    options: TextClassifier,
+    texts: Iterable[str],
+    labels: Iterable[Any],
+    *,
+    sample_weight: Iterable[float] | None = None,
+    validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    start: Start | None = None,
+) -> Prepared:
+    """All of it in memory. See ``TextClassifier.fit_steps``, whose arguments these are."""
+    listed = listed_texts(texts)
+    classes, targets = encode_targets(labels, len(listed), None if start is None else start.known)
+    kind = check_tokenizer(options.tokenizer)
+    tokenizer = Tokenizer.fit(listed, options.vocabulary_size, kind, options.keep)
+    if start is not None:
+        tokenizer = start.tokenizer(tokenizer)
+    many = targets.ndim == 2
+    text_weight = text_weights(sample_weight, len(listed))
+    train_rows, held_rows = options.split(len(listed))
+    if validation is None:
+        held_texts: Sequence[str] = [listed[row] for row in held_rows.tolist()]
+        held_targets = targets[held_rows]
+    else:
+        train_rows, held_rows = np.concatenate([train_rows, held_rows]), held_rows[:0]
+        held_texts = listed_texts(validation[0])
+        held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
+    weights = weights_of(options, classes, targets, train_rows, text_weight)
+    ngrams = None
+    if options.ngrams:
+        linear = None if start is None else start.classifier.ngrams_
+        longest = options.ngrams
+        bits = bits_for(listed, kind, longest, len(classes)) if linear is None else linear.bits
+        counted, held_counted = (
+            rows if text_weight is None else rows[text_weight[rows] > 0]
+            for rows in (train_rows, held_rows)
+        )
+        rows, again = learnt_from(counted, held_counted)
+        held_hashed = hash_texts(held_texts, kind, longest, bits)
+        ngrams = NgramSet(
+            bits,
+            hash_texts((listed[row] for row in rows.tolist()), kind, longest, bits),
+            targets[rows],
+            min(len(counted), MOST_TEXTS),
+            again,
+            lambda: iter([held_hashed]),
+        )
+    read = options.max_length
+    return Prepared(
+        classes,
+        tokenizer,
+        LabeledSet(
+            tokenizer.encode_all(listed, read).select(train_rows), targets[train_rows], weights
+        ),
+        LabeledSet(tokenizer.encode_all(held_texts, read), held_targets),
+        len(listed),
+        ngrams,
+    )
+
+
+def weights_of(
+    options: TextClassifier,
+    classes: npt.NDArray[Any],
+    targets: Int32,
+    rows: Int64,
+    text_weight: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.float32] | None:
+    """[rows] how much each of the rows that train counts; None where all count 1."""
+    if targets.ndim == 2 and options.class_weight is not None:
+        raise ConfigError(
+            f"class_weight={options.class_weight!r} is for one label a text, and these have "
+            "several; leave it out, or give sample_weight"
+        )
+    of_texts = None if text_weight is None else text_weight[rows]
+    of_classes = class_weights(options.class_weight, classes, targets[rows])
+    return training_weights(of_classes, of_texts, targets[rows])
