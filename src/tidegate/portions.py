@@ -256,12 +256,12 @@ class _Hashed:
         return BucketRows(file.mapped(np.int32), offsets)
 
 
-def _names(labels: Any) -> list[str]:
-    """What the survey calls each text's label, or labels."""
+def _names(labels: Any) -> list[tuple[str, ...]]:
+    """What the survey calls each text's labels."""
     if isinstance(labels, np.ndarray) and labels.ndim == 2:
         labels = [np.flatnonzero(row).tolist() for row in labels]
     several = (list, tuple, set, frozenset)
     return [
-        "; ".join(sorted(map(str, label))) if isinstance(label, several) else str(label)
+        tuple(sorted(map(str, label))) if isinstance(label, several) else (str(label),)
         for label in labels
     ]

@@ -76,16 +76,16 @@ def load(
     held_out: dict[str, LabeledTexts] = {}
     for name, path in (("validation", validation), ("test", test)):
         if path is not None:
-            held_out[name] = _load_held_out(
+            texts = load_held_out(
                 name,
                 path,
-                dataset,
                 table,
                 text_column=text_column,
                 label_column=label_column,
-                format=None if names_format(path) else format,
+                format=format,
                 encoding=encoding,
             )
+            held_out[name] = _known_held_out(path, texts, dataset.train)
     return replace(
         dataset,
         validation=held_out.get("validation"),
@@ -133,34 +133,9 @@ def _refuse_for_folder(folder: Path, option: str | None) -> None:
         )
 
 
-def _load_held_out(
-    name: str,
-    path: Path,
-    dataset: Dataset,
-    table: LabeledTable | None,
-    *,
-    text_column: str | None,
-    label_column: str | None,
-    format: str | None,
-    encoding: str | None,
-) -> LabeledTexts:
-    """The texts of ``path``, whose labels are among those of the training set."""
-    if not os.path.exists(path):
-        raise DataError(
-            f"{name}={str(path)!r} is not a file that exists: give the path of a "
-            f"{', '.join(READABLE)} file, or of a folder with a folder of .txt files for each label"
-        )
-    if os.path.isdir(path):
-        texts, _ = load_folder(path, encoding=encoding, min_classes=1)
-    else:
-        texts = load_labeled_table(
-            source_of(path, format=format, encoding=encoding),
-            text_column=text_column,
-            label_column=label_column,
-            min_classes=1,
-            like=table,
-        ).texts
-    known = set(dataset.train.labels)
+def _known_held_out(path: Path, texts: LabeledTexts, train: LabeledTexts) -> LabeledTexts:
+    """The same texts. DataError unless their labels are among those of the training set."""
+    known = set(train.labels)
     unknown = sorted(set(texts.labels) - known)
     if unknown:
         raise DataError(
@@ -168,3 +143,34 @@ def _load_held_out(
             f"{listed(sorted(known))}: rename them, or choose another label column"
         )
     return texts
+
+
+def load_held_out(
+    name: str,
+    path: Path,
+    table: LabeledTable | None,
+    *,
+    text_column: str | None,
+    label_column: str | None,
+    format: str | None,
+    encoding: str | None,
+) -> LabeledTexts:
+    """The labelled texts of ``path``, whose columns are those of ``table`` if it has these.
+
+    name: what they are for. format: of files whose name says none.
+    """
+    if not os.path.exists(path):
+        raise DataError(
+            f"{name}={str(path)!r} is not a file that exists: give the path of a "
+            f"{', '.join(READABLE)} file, or of a folder with a folder of .txt files for each label"
+        )
+    if os.path.isdir(path):
+        texts, _ = load_folder(path, encoding=encoding, min_classes=1)
+        return texts
+    return load_labeled_table(
+        source_of(path, format=None if names_format(path) else format, encoding=encoding),
+        text_column=text_column,
+        label_column=label_column,
+        min_classes=1,
+        like=table,
+    ).texts

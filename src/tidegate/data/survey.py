@@ -62,11 +62,13 @@ class Tally:
     def __init__(self) -> None:
         self._texts = array("Q")
         self._labels = array("i")
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, ...], int] = {}
         self._lengths: Counter[int] = Counter()
 
-    def add(self, texts: Sequence[str], labels: Iterable[str], tokens: Iterable[int]) -> None:
-        """Look at texts, the label of each and how many tokens it has."""
+    def add(
+        self, texts: Sequence[str], labels: Iterable[tuple[str, ...]], tokens: Iterable[int]
+    ) -> None:
+        """Look at texts, the labels of each in a fixed order, and how many tokens it has."""
         self._texts.extend(_number_of(text) for text in texts)
         numbers = self._numbers
         self._labels.extend(numbers.setdefault(label, len(numbers)) for label in labels)
@@ -103,7 +105,9 @@ class Tally:
             places = np.minimum(np.searchsorted(learnt, numbers), len(learnt) - 1)
             shared[name] = int(((learnt[places] == numbers) & (numbers != _BLANK)).sum())
         counts = np.bincount(labels, minlength=len(self._numbers)).tolist()
-        classes = Counter(dict(zip(self._numbers, counts, strict=True)))
+        classes: Counter[str] = Counter()
+        for names, count in zip(self._numbers, counts, strict=True):
+            classes.update(dict.fromkeys(names, count))
         return Survey(
             rows=len(texts),
             classes=dict(classes.most_common()),
@@ -150,6 +154,6 @@ def survey(
     training: the rows that are learnt from. held_out: name -> texts that are measured only.
     """
     tally = Tally()
-    tally.add(texts.texts, texts.labels, np.asarray(tokens).tolist())
+    tally.add(texts.texts, [(label,) for label in texts.labels], np.asarray(tokens).tolist())
     rows = np.fromiter(training, np.int64)
     return tally.survey(max_length, training=rows, held_out=held_out)

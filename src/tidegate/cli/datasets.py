@@ -1,0 +1,129 @@
+"""What ``tidegate train`` trains on: a data set in memory, or a table that is streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate.cli import data_report
+from tidegate.cli.labels import check_separated, split_labels
+from tidegate.cli.progress import until_surveyed
+from tidegate.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tidegate.continuing import Start
+    from tidegate.data import Dataset, LabeledPortions, StreamedDataset, Survey
+    from tidegate.estimator import TextClassifier
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training that is about to begin.
+
+    texts: in the training file. found: None where nobody asks. steps: the training's results.
+    """
+
+    dataset: Dataset | StreamedDataset
+    texts: int
+    found: Survey | None
+    steps: Iterator[Any]
+
+
+def in_memory(
+    classifier: TextClassifier,
+    dataset: Dataset,
+    separator: str | None,
+    *,
+    surveyed: bool,
+    checkpoint: Path,
+    resume: bool,
+    start: Start | None,
+) -> Begun:
+    """A training on a data set that is there."""
+    check_separated(dataset.train.labels, separator)
+    steps = classifier.fit_steps(
+        dataset.train.texts,
+        split_labels(dataset.train.labels, separator),
+        checkpoint=checkpoint,
+        resume=resume,
+        validation=_validation(dataset, separator),
+        start=start,
+    )
+    found = data_report.examine(classifier, dataset) if surveyed else None
+    return Begun(dataset, len(dataset.train), found, steps)
+
+
+def streamed(
+    classifier: TextClassifier,
+    dataset: StreamedDataset,
+    separator: str | None,
+    *,
+    folder: Path,
+    quiet: bool,
+    checkpoint: Path,
+    resume: bool,
+    start: Start | None,
+) -> Begun:
+    """A training on a table that is read here for the first time."""
+    portions = dataset.train if separator is None else _SplitPortions(dataset.train, separator)
+    steps = classifier.fit_stream_steps(
+        portions,
+        folder=folder,
+        checkpoint=checkpoint,
+        resume=resume,
+        validation=_validation(dataset, separator),
+        test=None if dataset.test is None else dataset.test.texts,
+        start=start,
+    )
+    found = until_surveyed(steps, quiet=quiet)
+    if isinstance(portions, _SplitPortions) and not portions.several:
+        check_separated([next(iter(found.classes), "")], separator)
+    if dataset.test is not None:
+        # Now, and not after the training.
+        known = set(found.classes)
+        if start is not None:
+            known |= set(start.classifier.classes_.tolist())
+        _check_known(dataset.test.labels, separator, known)
+    return Begun(dataset, found.rows, found, steps)
+
+
+def check_work_folder(folder: Path | None, *, stream: bool) -> None:
+    """ConfigError for one that is of no use."""
+    if folder is not None and not stream:
+        raise ConfigError("--work-folder is of no use without --stream; leave it out")
+
+
+class _SplitPortions:
+    """Portions of a table whose cells hold several labels."""
+
+    def __init__(self, portions: LabeledPortions, separator: str) -> None:
+        self._portions, self._separator = portions, separator
+        self.several = False  # whether the separator was seen
+
+    def __iter__(self) -> Iterator[tuple[list[str], Any]]:
+        for texts, cells in self._portions:
+            self.several = self.several or any(self._separator in cell for cell in cells)
+            yield texts, split_labels(cells, self._separator)
+
+
+def _validation(
+    dataset: Dataset | StreamedDataset, separator: str | None
+) -> tuple[list[str], Any] | None:
+    separate = dataset.validation
+    if separate is None:
+        return None
+    return separate.texts, split_labels(separate.labels, separator)
+
+
+def _check_known(cells: list[str], separator: str | None, known: set[str]) -> None:
+    from tidegate.data.readers import listed
+
+    rows = [[cell] for cell in cells] if separator is None else split_labels(cells, separator)
+    unknown = sorted({label for row in rows for label in row} - known)
+    if unknown:
+        raise DataError(
+            f"the test texts have labels that the training texts don't have: {listed(unknown)}; "
+            f"they have {listed(sorted(known))}: rename them, or choose another label column"
+        )
