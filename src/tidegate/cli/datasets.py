@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidegate.continuing import Start
     from tidegate.data import Dataset, LabeledPortions, StreamedDataset, Survey
     from tidegate.estimator import TextClassifier
+    from tidegate.portions import ReadResult
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Begun:
     """A training that is about to begin.
 
     texts: in the training file. found: None where nobody asks. steps: the training's results.
+    readings: of a table that is streamed, each time that it was read.
     """
 
     dataset: Dataset | StreamedDataset
     texts: int
     found: Survey | None
     steps: Iterator[Any]
+    readings: dict[int, ReadResult] = field(default_factory=dict)
 
 
 def in_memory(
@@ -77,6 +80,8 @@ def streamed(
         test=None if dataset.test is None else dataset.test.texts,
         start=start,
     )
+    readings: dict[int, ReadResult] = {}
+    steps = _noted(steps, readings)
     found = until_surveyed(steps, quiet=quiet)
     if isinstance(portions, _SplitPortions) and not portions.several:
         check_separated([next(iter(found.classes), "")], separator)
@@ -86,7 +91,16 @@ def streamed(
         if start is not None:
             known |= set(start.classifier.classes_.tolist())
         _check_known(dataset.test.labels, separator, known)
-    return Begun(dataset, found.rows, found, steps)
+    return Begun(dataset, found.rows, found, steps, readings)
+
+
+def _noted(steps: Iterator[Any], readings: dict[int, ReadResult]) -> Iterator[Any]:
+    from tidegate.portions import ReadResult
+
+    for step in steps:
+        if isinstance(step, ReadResult):
+            readings[step.reading] = step
+        yield step
 
 
 def check_work_folder(folder: Path | None, *, stream: bool) -> None:

@@ -59,6 +59,9 @@ def results(
             "name": run.dataset.name,
             "origin": run.dataset.origin,
             **_parts(classifier, run),
+            "readings": [
+                {"texts": read.texts, "seconds": read.seconds} for read in run.readings.values()
+            ],
         },
         "data": found.to_json(),
         "config": classifier.get_params() | resolved,
