@@ -318,12 +318,3 @@ def test_a_linear_model_goes_on(tmp_path: Path) -> None:
     new.save(tmp_path / "new")
     again = TextClassifier.load(tmp_path / "new")
     np.testing.assert_array_equal(again.predict_proba(texts), new.predict_proba(texts))
-
-
-def test_a_model_of_several_labels_says_that_it_cannot_go_on() -> None:
-    several = make(epochs=1).fit(TEXTS, [[label] for label in LABELS])
-    message = "several labels, and such models can't go on"
-    with pytest.raises(ConfigError, match=message):
-        TextClassifier.continue_from(several, TEXTS, [[label] for label in LABELS])
-    with pytest.raises(ConfigError, match=message):
-        several.partial_fit(TEXTS, LABELS)

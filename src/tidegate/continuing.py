@@ -17,10 +17,9 @@ import numpy.typing as npt
 from tidegate import ops
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
-from tidegate.labels import known_targets
 from tidegate.model import ModelConfig, TextModel
 from tidegate.ngrams import NgramModel, with_classes
-from tidegate.targets import Known
+from tidegate.targets import Known, targets_of
 from tidegate.text import Tokenizer, Vocabulary, check_texts
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ class Start:
         check_texts(texts)
         self._kept_texts: list[str] = list(texts)
         count = len(self._kept_texts)
-        self._kept_targets = known_targets(self.classifier.classes_, self.keep[1], count)
+        known = self.known
+        self._kept_targets = targets_of(known.classes, self.keep[1], count, many=known.many)
         if not count:
             raise DataError("there are no texts to keep; give at least one, or keep=None")
 
@@ -114,7 +114,7 @@ class Start:
         if linear is None:
             return None
         places = np.searchsorted(classes, self.classifier.classes_)
-        return with_classes(linear, places, len(classes))
+        return with_classes(linear, places, len(classes), many=self.known.many)
 
     @property
     def kept_texts(self) -> list[str]:
@@ -128,9 +128,16 @@ class Start:
         """
         if self.keep is None:
             return
-        wanted = self.classifier.classes_[self._kept_targets]
-        before = int((self.classifier.predict(self._kept_texts) == wanted).sum())
-        after = int((classes[probabilities.argmax(axis=1)] == wanted).sum())
+        known, wanted = self.known, self._kept_targets
+        predicted = self.classifier.predict(self._kept_texts)
+        if known.many:  # of the labels that these texts were given by
+            old = np.searchsorted(classes, known.classes)
+            before = int((predicted == wanted).all(axis=1).sum())
+            after = int(((probabilities[:, old] > 0.5) == wanted).all(axis=1).sum())
+        else:
+            labels = known.classes[wanted]
+            before = int((predicted == labels).sum())
+            after = int((classes[probabilities.argmax(axis=1)] == labels).sum())
         count = len(wanted)
         self.kept_accuracy = before / count, after / count
         if before - after > float(self.max_loss) * count + 1e-9:
@@ -145,13 +152,9 @@ class Start:
 def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
     """ConfigError unless ``classifier`` can go on from ``trained``: with the same shape."""
     model, tokenizer = trained.model_, trained.tokenizer_
-    if model.config.targets == "many":
-        raise ConfigError(
-            "the trained model gives a text several labels, and such models can't go on learning "
-            "yet; train anew on all texts"
-        )
     wanted = classifier._model_config(classes=model.config.classes)
-    wanted = replace(wanted, vocabulary_size=model.config.vocabulary_size)
+    told = {name: getattr(model.config, name) for name in ("vocabulary_size", "targets")}
+    wanted = replace(wanted, **told)  # which are no options
     shape: dict[str, tuple[Any, Any]] = {
         part.name: (getattr(model.config, part.name), getattr(wanted, part.name))
         for part in fields(wanted)

@@ -170,32 +170,31 @@ def fit_ngrams(
     classes to go on from; the squares are then of what is added to its weights. The same bits for
     any number of threads.
     """
-    if start is not None and start.weights.shape != (1 << bits, 1 if count == 2 else count):
-        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
     several = classes.ndim == 2
+    columns = 1 if count == 2 and not several else count
+    if start is not None and start.weights.shape != (1 << bits, columns):
+        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
     check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
     check_range("classes", classes, 2 if several else count)
     _check_rows(rows, 1 << bits)
 
-    def fit(numbers: Int32, outputs: int, seed: int) -> tuple[Float32, Float32]:
-        weights = np.empty((1 << bits, outputs), np.float32)
-        bias = np.empty(outputs, np.float32)
+    def fit(numbers: Int32, outputs: slice, seed: int) -> tuple[Float32, Float32]:
+        weights = np.empty((1 << bits, outputs.stop - outputs.start), np.float32)
+        bias = np.empty(weights.shape[1], np.float32)
         if start is not None:
-            weights[...], bias[...] = start.weights, start.bias
+            weights[...], bias[...] = start.weights[:, outputs], start.bias[outputs]
         settings = cost, _ROUNDS, _TOLERANCE, seed, start is not None
         _kernels.fit_linear(rows.buckets, rows.offsets, numbers, *settings, weights, bias)
         return weights, bias
 
-    if several and start is not None:
-        raise ShapeError("start is for one label a text")
     if several:
-        columns = (np.ascontiguousarray(column) for column in classes.T)
+        numbers = (np.ascontiguousarray(column) for column in classes.T)
         # As the classes of one fit have it, each in an order of its own.
-        parts = [fit(column, 1, seed + k) for k, column in enumerate(columns)]
+        parts = [fit(given, slice(k, k + 1), seed + k) for k, given in enumerate(numbers)]
         weights = np.concatenate([part[0] for part in parts], axis=1)
         bias = np.concatenate([part[1] for part in parts])
     else:
-        weights, bias = fit(classes, 1 if count == 2 else count, seed)
+        weights, bias = fit(classes, slice(0, columns), seed)
     # As a file holds them: half the bytes, and the same predictions before and after.
     weights = weights.astype(np.float16).astype(np.float32)
     return NgramModel(kind, longest, weights, bias)
@@ -210,12 +209,15 @@ def _check_rows(rows: BucketRows, buckets: int) -> None:
     check_range("buckets", rows.buckets, buckets)
 
 
-def with_classes(model: NgramModel, old: npt.NDArray[np.int64], count: int) -> NgramModel:
+def with_classes(
+    model: NgramModel, old: npt.NDArray[np.int64], count: int, *, many: bool = False
+) -> NgramModel:
     """The model for more classes, about whose new ones it says nothing yet.
 
-    old: [classes] the number that each class of the model has among ``count`` ones.
+    old: [classes] the number that each class of the model has among ``count`` ones. many: whether a
+    text may have several.
     """
-    outputs = 1 if count == 2 else count
+    outputs = 1 if count == 2 and not many else count
     if outputs == model.weights.shape[1]:
         return model
     weights = np.zeros((len(model.weights), outputs), np.float32)

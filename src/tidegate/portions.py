@@ -196,6 +196,7 @@ class _Scan:
         training, held_rows = options.split(len(self._targets))
         held_out: dict[str, npt.NDArray[np.int64] | Iterable[str]] = {}
         if validation is not None:
+            training = np.concatenate([training, held_rows])
             held_out["validation"] = validation
         elif len(held_rows):
             held_out["validation"] = held_rows

@@ -13,11 +13,13 @@ from tidegate import model_file, ops
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
-from tidegate.labels import class_weights, encode_labels, known_targets
+from tidegate.labels import encode_labels
 from tidegate.metrics import LabeledSet
 from tidegate.model import TextModel
 from tidegate.optim import Adam
+from tidegate.preparing import weights_of
 from tidegate.records import EpochResult, TrainConfig
+from tidegate.targets import are_several, targets_of
 from tidegate.text import Tokenizer, check_tokenizer
 from tidegate.training import make_adam, train_pass
 
@@ -70,16 +72,20 @@ def partial_fit(
     classifier.check()
     _check_options(classifier)
     known = _classes(classifier, classes)
-    targets = known_targets(known, labels, len(texts))
+    if classifier.__sklearn_is_fitted__():
+        many = classifier.model_.config.targets == "many"
+    else:
+        labels, many = are_several(labels)
+    targets = targets_of(known, labels, len(texts), many=many)
     if not len(texts):
         raise DataError("there are no texts to train on; give at least one")
-    weights = class_weights(classifier.class_weight, known, targets)
+    weights = weights_of(classifier, known, targets, np.arange(len(targets)))
     training = classifier._training()
-    tokenizer, stream = _stream(classifier, texts, known, training)
+    tokenizer, stream = _stream(classifier, texts, known, training, many=many)
     examples = LabeledSet(
         tokenizer.encode_all(texts, stream.model.config.max_length),
         targets,
-        None if weights is None else weights[targets],
+        weights,
     )
     classifier._stream = None
     result = stream.learn(examples, classifier._train_config(epochs=1))
@@ -98,6 +104,8 @@ def _stream(
     texts: Sequence[str],
     classes: npt.NDArray[Any],
     training: dict[str, Any],
+    *,
+    many: bool,
 ) -> tuple[Tokenizer, Stream]:
     """The one that the latest call left, or a new one of the trained model, or of a new model."""
     if classifier.__sklearn_is_fitted__():
@@ -111,7 +119,9 @@ def _stream(
         texts, classifier.vocabulary_size, check_tokenizer(classifier.tokenizer), classifier.keep
     )
     config = replace(
-        classifier._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
+        classifier._model_config(classes=len(classes)),
+        vocabulary_size=tokenizer.vocabulary.size,
+        targets="many" if many else "one",
     )
     precision = ops.choose_precision(classifier.precision)
     model_file.check_model_size(config, training, precision, classes, tokenizer, MOST_RESULTS)

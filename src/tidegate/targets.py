@@ -175,6 +175,14 @@ def targets_of(
     return _indicators(_read_sets(labels, texts), classes)
 
 
+def are_several(labels: Iterable[Any]) -> tuple[Any, bool]:
+    """The labels, listed if they come one by one, and whether a text has several of them."""
+    if _is_indicator(labels):
+        return labels, True
+    listed = _listed(labels)
+    return listed, _are_sets(listed)
+
+
 def _is_indicator(labels: object) -> bool:
     return isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1
 

@@ -45,7 +45,8 @@ def in_memory(
     start: Start | None,
 ) -> Begun:
     """A training on a data set that is there."""
-    check_separated(dataset.train.labels, separator)
+    if start is None:  # else it is known that a text may have several
+        check_separated(dataset.train.labels, separator)
     steps = classifier.fit_steps(
         dataset.train.texts,
         split_labels(dataset.train.labels, separator),
@@ -83,7 +84,7 @@ def streamed(
     readings: dict[int, ReadResult] = {}
     steps = _noted(steps, readings)
     found = until_surveyed(steps, quiet=quiet)
-    if isinstance(portions, _SplitPortions) and not portions.several:
+    if isinstance(portions, _SplitPortions) and start is None and not portions.several:
         check_separated([next(iter(found.classes), "")], separator)
     if dataset.test is not None:
         # Now, and not after the training.

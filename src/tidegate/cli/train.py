@@ -142,6 +142,7 @@ def train(
         text_column=text_column,
         label_column=label_column,
         encoding=encoding,
+        label_separator=label_separator,
     )
     if begun is not None:
         classifier = continuing.classifier(begun, overrides)
