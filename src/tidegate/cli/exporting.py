@@ -32,10 +32,7 @@ def export(
             show_default=False,
         ),
     ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace files that are there already.", show_default=False),
-    ] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write a model for Keras 3, PyTorch or ONNX, and its vocabulary beside it.

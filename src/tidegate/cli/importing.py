@@ -23,9 +23,7 @@ def import_(
             "an .onnx graph.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")
-    ] = Path("model.safetensors"),
+    output: options.Output = Path("model.safetensors"),
     vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -44,35 +42,18 @@ def import_(
     ] = None,
     first_id: Annotated[
         int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="The smallest id of a word, where the vocabulary counts from elsewhere; for "
-            "Keras's imdb.get_word_index it is 4.",
+        options.whole(
+            "The smallest id of a word, where the vocabulary counts from elsewhere; for "
+            "Keras's imdb.get_word_index it is 4."
         ),
     ] = None,
     unknown_id: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="The id of unknown words, or -1 if they were left out (imdb: 2).",
-        ),
+        int | None, options.whole("The id of unknown words, or -1 if they were left out (imdb: 2).")
     ] = None,
     start_id: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="The id with which each text begins, if there is one (imdb: 1).",
-        ),
+        int | None, options.whole("The id with which each text begins, if there is one (imdb: 1).")
     ] = None,
-    padding_id: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number, metavar="N", help="The id of padding, if it is no 0."
-        ),
-    ] = None,
+    padding_id: Annotated[int | None, options.whole("The id of padding, if it is no 0.")] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -82,11 +63,7 @@ def import_(
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="Tokens read of a text; the default is what the file tells, or all of it.",
-        ),
+        options.whole("Tokens read of a text; the default is what the file tells, or all of it."),
     ] = None,
     keep: Annotated[
         str | None,
@@ -116,10 +93,7 @@ def import_(
             "that can't be seen; it may stand several times.",
         ),
     ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace a file that is there already.", show_default=False),
-    ] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a model of Keras, PyTorch or ONNX into one of tidegate's.

@@ -21,6 +21,11 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def whole(help: str) -> Any:
+    """The option of a whole number."""
+    return typer.Option(parser=whole_number, metavar="N", help=help)
+
+
 def number(text: str) -> float:
     """A finite float; whether it is in range is for the configuration to say."""
     try:
@@ -127,6 +132,13 @@ Encoding = Annotated[
         metavar="NAME",
         help="Of files that are neither UTF-8 nor UTF-16 with a byte order mark, such as cp1252.",
     ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace files that are there already.", show_default=False),
 ]
 Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write the results as JSON.")

@@ -3,193 +3,51 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
 
 from tidegate import atomic
-from tidegate.cli import continuing, data_report, files, options, terminal
+from tidegate.cli import continuing, data_report, files, options, outcome, terminal, training_report
+from tidegate.cli import training_options as training
 from tidegate.cli.labels import check_separated, check_separator, split_labels
 from tidegate.cli.progress import follow
-from tidegate.errors import (
-    OutputError,
-    OutputExistsError,
-    TidegateError,
-    TrainingError,
-    TrainingInterrupted,
-)
-
-if TYPE_CHECKING:
-    from tidegate.data import Dataset, Survey
-    from tidegate.estimator import TextClassifier
-    from tidegate.metrics import Evaluation
 
 SUFFIX = ".safetensors"
 
 
 def train(
     source: options.Source,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")
-    ] = Path("model.safetensors"),
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace files that are there already.", show_default=False),
-    ] = False,
+    output: options.Output = Path("model.safetensors"),
+    force: options.Force = False,
     data: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     label_separator: options.LabelSeparator = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Values of all options below: lecture (the default for imdb), default (the "
-            "default for a file), accurate (larger and slower) or fast.",
-        ),
-    ] = None,
-    cell: Annotated[str | None, typer.Option(metavar="NAME", help="gru, lstm or rnn.")] = None,
-    reset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="A GRU's reset gate acts after or before the recurrent product.",
-        ),
-    ] = None,
-    hidden_size: Annotated[
-        int | None,
-        typer.Option(parser=options.whole_number, metavar="N", help="Units of the hidden state."),
-    ] = None,
-    embedding_size: Annotated[
-        int | None,
-        typer.Option(parser=options.whole_number, metavar="N", help="Numbers for each word."),
-    ] = None,
-    vocabulary_size: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="Ids for words: the N - 4 most frequent ones, and four special ids.",
-        ),
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number, metavar="N", help="Tokens read of a text: its last N."
-        ),
-    ] = None,
-    masked: Annotated[
-        bool | None,
-        typer.Option(
-            "--masked/--unmasked",
-            help="Begin each text with a zero state, or let the padding in front of it count.",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number, metavar="N", help="Times that every text is seen."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(parser=options.whole_number, metavar="N", help="Texts for each step."),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(parser=options.number, metavar="X", help="Adam's step size.")
-    ] = None,
-    clip_norm: Annotated[
-        float | None,
-        typer.Option(
-            parser=options.number, metavar="X", help="The largest norm of a step's gradient."
-        ),
-    ] = None,
-    validation: Annotated[
-        options.HeldOut | None,
-        typer.Option(
-            parser=options.held_out,
-            metavar="FRACTION|FILE",
-            help="To validate each epoch: the share of the training texts that are held out, or a "
-            "table or folder of its own.",
-        ),
-    ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A table or folder of texts on which the finished model is tested."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="The same seed and data give the same model file, bit for bit.",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="Threads to use; the default is TIDEGATE_THREADS, or one for each core.",
-        ),
-    ] = None,
-    quantize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="int8: a file about a quarter as large, its weights a little less exact; it is "
-            "the file that the test set then measures.",
-        ),
-    ] = None,
-    ngrams: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="Put a linear model of up to N words in a row beside the network; 0 for none.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[options.Setting] | None,
-        typer.Option(
-            "--set",
-            parser=options.setting,
-            metavar="NAME=VALUE",
-            help="Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
-            "be given several times. See docs/models.md.",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the matrix products: auto, float32, bf16x3, or bfloat16, which is faster on "
-            "processors with AVX-512 BF16 and less exact.",
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Where a stopped training is kept; the default is beside the model: "
-            "model.checkpoint.safetensors.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
-    ] = False,
+    preset: training.Preset = None,
+    cell: training.Cell = None,
+    reset: training.Reset = None,
+    hidden_size: training.HiddenSize = None,
+    embedding_size: training.EmbeddingSize = None,
+    vocabulary_size: training.VocabularySize = None,
+    max_length: training.MaxLength = None,
+    masked: training.Masked = None,
+    epochs: training.Epochs = None,
+    batch_size: training.BatchSize = None,
+    learning_rate: training.LearningRate = None,
+    clip_norm: training.ClipNorm = None,
+    validation: training.Validation = None,
+    test: training.Test = None,
+    seed: training.Seed = None,
+    threads: training.Threads = None,
+    quantize: training.Quantize = None,
+    ngrams: training.Ngrams = None,
+    settings: training.Settings = None,
+    precision: training.Precision = None,
+    checkpoint: training.Checkpoint = None,
+    resume: training.Resume = False,
     start: continuing.From = None,
     keep: continuing.Keep = None,
     max_loss: continuing.MaxLoss = None,
@@ -232,8 +90,7 @@ def train(
         "precision": precision,
         "ngrams": ngrams,
     }
-    overrides = {name: value for name, value in given.items() if value is not None}
-    overrides.update({setting.name: setting.value for setting in settings or ()})
+    overrides = training.overrides(given, settings or ())
     if checkpoint is None:
         checkpoint = output.parent / f"{output.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}"
     files.check_distinct(
@@ -248,7 +105,7 @@ def train(
             "--keep": keep,
         }
     )
-    _check_new(output, checkpoint, force=force, resume=resume)
+    outcome.check_new(output, checkpoint, force=force, resume=resume)
     for path in (output, checkpoint, report):
         if path is not None:
             atomic.check_writable(path)
@@ -283,7 +140,7 @@ def train(
         ops.set_threads(threads)  # for all that the command computes
     with atomic.locked(checkpoint):
         # Once more: the run that had the checkpoint until now may have left its model.
-        _check_new(output, checkpoint, force=force, resume=resume)
+        outcome.check_new(output, checkpoint, force=force, resume=resume)
         dataset = datasets.load(
             source,
             data=data,
@@ -302,9 +159,11 @@ def train(
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
             goes_on = resume and checkpoint.exists()
-            with _output_lost(kept if goes_on else "nothing was trained yet: begin with --quiet"):
+            with outcome.output_lost(
+                kept if goes_on else "nothing was trained yet: begin with --quiet"
+            ):
                 terminal.say(f"data: {dataset.origin}")
-                terminal.say(_counts(classifier, dataset))
+                terminal.say(training_report.counts(classifier, dataset))
                 for line in data_report.describe(found) if found else ():
                     terminal.say(line)
                 if resume and not goes_on:
@@ -320,7 +179,7 @@ def train(
             else (separate.texts, split_labels(separate.labels, label_separator)),
             start=begun,
         )
-        with _output_lost(kept):
+        with outcome.output_lost(kept):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
             together = classifier.validation_
             if not quiet and classifier.ngrams_ is not None and together is not None:
@@ -329,8 +188,8 @@ def train(
             if not quiet:
                 continuing.say_kept(begun)
         # Before all that could still fail.
-        sha256 = _save(classifier, output, checkpoint, force=force, quantize=quantize)
-        with _saved(output):
+        sha256 = outcome.save(classifier, output, checkpoint, force=force, quantize=quantize)
+        with outcome.saved(output):
             measured = None
             if dataset.test is not None:
                 # What is measured is what was saved.
@@ -342,7 +201,9 @@ def train(
                     figures = f"{measured.accuracy:.4f} ({count}, {measured.seconds:.1f} s)"
                     terminal.say(f"test accuracy {figures}")
             if report is not None and found is not None:
-                results = _report(classifier, dataset, found, measured, output, sha256, quantize)
+                results = training_report.results(
+                    classifier, dataset, found, measured, output, sha256, quantize
+                )
                 results |= continuing.report(begun, start)
                 results["seconds"] = time.perf_counter() - started
                 files.write_report(report, results)
@@ -351,145 +212,3 @@ def train(
                 terminal.say(f'tidegate predict {shlex.quote(str(output))} "..."')
             # Last: until here, --resume does again what was missed.
             checkpoint.unlink(missing_ok=True)
-
-
-def _check_new(output: Path, checkpoint: Path, *, force: bool, resume: bool) -> None:
-    """Refuse before the work begins to replace what is not to be replaced at its end."""
-    if not resume:
-        mend = "choose another --output, or replace it with --force"
-        files.check_new(output, force=force, mend=mend)
-        mend = "go on from it with --resume, or begin anew with --force"
-        files.check_new(checkpoint, force=force, mend=mend)
-    elif not checkpoint.exists():
-        mend = (
-            f"with no checkpoint {str(checkpoint)!r} there is nothing to resume: use that model, "
-            "or train anew with another --output or --force"
-        )
-        files.check_new(output, force=force, mend=mend)
-    elif not force and output.is_file():
-        # Of a run that was killed after it had saved its model? If not, saving will find out.
-        from tidegate.checkpoint import is_finished
-
-        if not is_finished(checkpoint):
-            mend = (
-                f"choose another --output with --checkpoint {shlex.quote(str(checkpoint))}, or "
-                "replace it with --force"
-            )
-            files.check_new(output, force=force, mend=mend)
-
-
-def _save(
-    classifier: TextClassifier,
-    output: Path,
-    checkpoint: Path,
-    *,
-    force: bool,
-    quantize: str | None,
-) -> str:
-    """Save the model and return its sha256; if that fails, say where the model is kept."""
-    try:
-        return classifier.save(output, replace=force, quantize=quantize)
-    except OutputError as error:
-        kind = OutputExistsError if isinstance(error, OutputExistsError) else OutputError
-        raise kind(
-            f"{error}; the trained model is kept: the same command with --resume --checkpoint "
-            f"{shlex.quote(str(checkpoint))} and another --output saves it at once"
-        ) from error
-
-
-@contextmanager
-def _output_lost(kept: str) -> Iterator[None]:
-    """Say what is kept when a training ends because its lines can't be printed."""
-    try:
-        yield
-    except terminal.OutputClosedError:
-        told = f"stopped, for nobody reads standard output any more; {kept}"
-        raise terminal.OutputClosedError(told) from None
-    except terminal.OutputFailedError as error:
-        raise OutputError(f"{error}; {kept}") from error
-
-
-@contextmanager
-def _saved(output: Path) -> Iterator[None]:
-    """Say of whatever ends the command that the model is there, and how to have the rest."""
-    told = (
-        f"the model is saved as {str(output)!r}; the same command with --resume does what was "
-        "still to do"
-    )
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        interruption = TrainingInterrupted(f"interrupted after the training; {told}")
-        interruption.signal_number = getattr(stop, "signal_number", signal.SIGINT)
-        raise interruption from stop
-    except terminal.OutputClosedError:
-        raise terminal.OutputClosedError(f"nobody reads standard output any more; {told}") from None
-    except TidegateError as error:
-        raise type(error)(f"{error}; {told}") from error
-    except OSError as error:
-        raise OutputError(f"{error}; {told}") from error
-    except MemoryError as error:
-        raise TrainingError(f"not enough memory for what follows it ({error}); {told}") from error
-    except Exception:
-        terminal.complain(told)
-        raise
-
-
-def _parts(classifier: TextClassifier, dataset: Dataset) -> dict[str, int]:
-    """How many texts train, validate and test."""
-    training, validation = map(len, classifier.split(len(dataset.train)))
-    if dataset.validation is not None:
-        validation = len(dataset.validation)
-    test = 0 if dataset.test is None else len(dataset.test)
-    return {"train": training, "validation": validation, "test": test}
-
-
-def _counts(classifier: TextClassifier, dataset: Dataset) -> str:
-    """``20,000 training, 5,000 validation and 25,000 test texts``."""
-    counts = _parts(classifier, dataset)
-    parts = [f"{counts['train']:,} training", f"{counts['validation']:,} validation"]
-    if dataset.test is not None:
-        parts.append(f"{counts['test']:,} test")
-    return f"{', '.join(parts[:-1])} and {parts[-1]} texts"
-
-
-def _report(
-    classifier: TextClassifier,
-    dataset: Dataset,
-    found: Survey,
-    test: Evaluation | None,
-    output: Path,
-    sha256: str,
-    quantize: str | None,
-) -> dict[str, Any]:
-    """What ``--report`` writes, but for the seconds of the whole command."""
-    from tidegate import __version__, ops
-
-    # What really ran, where the options leave it to the data or the machine.
-    resolved = {
-        "epochs": len(classifier.history_),
-        "vocabulary_size": classifier.model_.config.vocabulary_size,
-        "threads": ops.threads(),
-        "precision": classifier.model_.precision,
-    }
-    return {
-        "tidegate": __version__,
-        "source": {
-            "name": dataset.name,
-            "origin": dataset.origin,
-            **_parts(classifier, dataset),
-        },
-        "data": found.to_json(),
-        "config": classifier.get_params() | resolved,
-        "machine": files.machine(classifier.model_.precision),
-        "epochs": [asdict(epoch) for epoch in classifier.history_],
-        "validation": None
-        if classifier.validation_ is None
-        else files.measured(classifier.validation_),
-        "mix": list(classifier.mix_),
-        "test": None if test is None else files.measured(test),
-        "seconds": 0.0,
-        "model": str(output),
-        "quantization": quantize,
-        "sha256": sha256,
-    }

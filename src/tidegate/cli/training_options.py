@@ -1,0 +1,130 @@
+"""The options of ``tidegate train``: of the model, of the training, and of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidegate.cli import options
+
+# Of the model. What is not given is the preset's.
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Values of all options below: lecture (the default for imdb), default (the "
+        "default for a file), accurate (larger and slower) or fast.",
+    ),
+]
+Cell = Annotated[str | None, typer.Option(metavar="NAME", help="gru, lstm or rnn.")]
+Reset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A GRU's reset gate acts after or before the recurrent product."
+    ),
+]
+HiddenSize = Annotated[int | None, options.whole("Units of the hidden state.")]
+EmbeddingSize = Annotated[int | None, options.whole("Numbers for each word.")]
+VocabularySize = Annotated[
+    int | None,
+    options.whole("Ids for words: the N - 4 most frequent ones, and four special ids."),
+]
+MaxLength = Annotated[int | None, options.whole("Tokens read of a text: its last N.")]
+Masked = Annotated[
+    bool | None,
+    typer.Option(
+        "--masked/--unmasked",
+        help="Begin each text with a zero state, or let the padding in front of it count.",
+    ),
+]
+Ngrams = Annotated[
+    int | None,
+    options.whole("Put a linear model of up to N words in a row beside the network; 0 for none."),
+]
+Settings = Annotated[
+    list[options.Setting] | None,
+    typer.Option(
+        "--set",
+        parser=options.setting,
+        metavar="NAME=VALUE",
+        help="Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
+        "be given several times. See docs/models.md.",
+    ),
+]
+
+# Of the training.
+
+Epochs = Annotated[int | None, options.whole("Times that every text is seen.")]
+BatchSize = Annotated[int | None, options.whole("Texts for each step.")]
+LearningRate = Annotated[
+    float | None, typer.Option(parser=options.number, metavar="X", help="Adam's step size.")
+]
+ClipNorm = Annotated[
+    float | None,
+    typer.Option(parser=options.number, metavar="X", help="The largest norm of a step's gradient."),
+]
+Validation = Annotated[
+    options.HeldOut | None,
+    typer.Option(
+        parser=options.held_out,
+        metavar="FRACTION|FILE",
+        help="To validate each epoch: the share of the training texts that are held out, or a "
+        "table or folder of its own.",
+    ),
+]
+Test = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A table or folder of texts on which the finished model is tested."
+    ),
+]
+Seed = Annotated[
+    int | None,
+    options.whole("The same seed and data give the same model file, bit for bit."),
+]
+
+# Of the run: how it is computed, and what it writes.
+
+Threads = Annotated[
+    int | None,
+    options.whole("Threads to use; the default is TIDEGATE_THREADS, or one for each core."),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the matrix products: auto, float32, bf16x3, or bfloat16, which is faster on "
+        "processors with AVX-512 BF16 and less exact.",
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="int8: a file about a quarter as large, its weights a little less exact; it is "
+        "the file that the test set then measures.",
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Where a stopped training is kept; the default is beside the model: "
+        "model.checkpoint.safetensors.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
+]
+
+
+def overrides(given: Mapping[str, Any], settings: Sequence[options.Setting]) -> dict[str, Any]:
+    """The arguments of TextClassifier that options or ``--set`` give."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen.update({setting.name: setting.value for setting in settings})
+    return chosen
