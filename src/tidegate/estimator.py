@@ -41,7 +41,7 @@ from tidegate.labels import (
 from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST
-from tidegate.noise import Dropout
+from tidegate.noise import Dropout, check_rate
 from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
@@ -58,6 +58,16 @@ __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
 # Where the learning rate falls it is twice as many.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
+
+# Dropout's rates, and the arguments that are they.
+_RATES = {
+    "words": "word_dropout",
+    "vocabulary": "vocabulary_dropout",
+    "embedding": "embedding_dropout",
+    "layers": "layer_dropout",
+    "recurrent": "recurrent_dropout",
+    "output": "dropout",
+}
 
 
 class TextClassifier(ClassifierContract):
@@ -422,12 +432,7 @@ class TextClassifier(ClassifierContract):
             label_smoothing=self.label_smoothing,
             patience=self.patience,
             dropout=Dropout(
-                words=self.word_dropout,
-                vocabulary=self.vocabulary_dropout,
-                embedding=self.embedding_dropout,
-                layers=self.layer_dropout,
-                recurrent=self.recurrent_dropout,
-                output=self.dropout,
+                **{part: check_rate(name, getattr(self, name)) for part, name in _RATES.items()}
             ),
         )
 

@@ -109,7 +109,8 @@ def check_class_weight(given: object) -> None:
         return
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"class_weight={given!r} is neither None, 'balanced' nor a dict of label and weight"
+            f"class_weight={given!r} is neither None, 'balanced' nor a dict of labels and "
+            'weights, such as {"good": 2}'
         )
     for label, weight in given.items():
         number = isinstance(weight, (int, float, np.integer, np.floating))

@@ -54,6 +54,7 @@ def begin(
     text_column: str | None,
     label_column: str | None,
     encoding: str | None,
+    delimiter: str | None,
 ) -> Start | None:
     """What ``--from`` begins with, or None without it. others: files that are none of these."""
     if model is None:
@@ -84,6 +85,7 @@ def begin(
             text_column=text_column,
             label_column=label_column,
             encoding=encoding,
+            delimiter=delimiter,
             min_classes=1,
         )
         earlier = dataset.train if dataset.test is None else dataset.test

@@ -42,7 +42,7 @@ def results(
     quantize: str | None,
 ) -> dict[str, Any]:
     """What ``--report`` writes, but for the seconds of the whole command."""
-    from tidegate import __version__, ops
+    from tidegate import __version__, data, ops
 
     # What really ran, where the options leave it to the data or the machine.
     resolved = {
@@ -58,7 +58,7 @@ def results(
             "origin": dataset.origin,
             **_parts(classifier, dataset),
         },
-        "data": found.to_json(),
+        "data": found.to_json() | {"notes": data.notes(found)},
         "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tidegate.data.dataset import Dataset, LabeledTexts
 from tidegate.data.formats import Source, Target, source_of, target_of
 from tidegate.data.imdb import load_imdb
+from tidegate.data.notes import notes
+from tidegate.data.separated import check_separated, split_labels
 from tidegate.data.sources import load
 from tidegate.data.survey import Survey, survey
 from tidegate.data.tables import TextStream, load_table, open_texts
@@ -17,12 +19,15 @@ __all__ = [
     "Survey",
     "Target",
     "TextStream",
+    "check_separated",
     "check_target",
     "load",
     "load_imdb",
     "load_table",
+    "notes",
     "open_texts",
     "source_of",
+    "split_labels",
     "survey",
     "target_of",
     "write_predictions",

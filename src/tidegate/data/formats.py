@@ -31,13 +31,15 @@ class Source:
     """Where texts are read from, and how.
 
     path: None for standard input. format: one of FORMATS. compression: what the name promises,
-    "gzip" or "zstd". encoding: None for UTF-8, or UTF-16 with a byte order mark.
+    "gzip" or "zstd". encoding: None for UTF-8, or UTF-16 with a byte order mark. delimiter: what
+    stands between the cells of CSV and TSV; None where the format or the first rows say it.
     """
 
     path: Path | None
     format: str
     compression: str | None = None
     encoding: str | None = None
+    delimiter: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,20 +59,27 @@ class Target:
     format: str
     compression: str | None = None
 
+    def delimiter_after(self, source: Source) -> str:
+        """What stands between the cells of this CSV or TSV: of CSV from CSV, what stood there."""
+        kept = source.delimiter if self.format == source.format == "csv" else None
+        return kept or DELIMITERS[self.format]
+
 
 def source_of(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
     encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> Source:
     """The source at ``path``; "-" is standard input, whose ``format`` must be given.
 
     A given format counts more than the name. Raises DataError for a name that says no format, and
-    ConfigError for a format or encoding that can't be.
+    ConfigError for a format, encoding or delimiter that can't be.
     """
     check_format(format)
     check_encoding(encoding)
+    check_delimiter(delimiter)
     if os.fspath(path) == STANDARD_INPUT:
         if format is None:
             raise ConfigError(
@@ -81,7 +90,8 @@ def source_of(
                 "format='parquet' can't be read from standard input, for it is read from its end: "
                 "give the path of a file"
             )
-        return Source(None, format, None, encoding)
+        _check_delimited(format, delimiter)
+        return Source(None, format, None, encoding, delimiter)
     path = Path(path)
     named, compression = _by_name(path)
     format = format or named
@@ -99,7 +109,8 @@ def source_of(
             )
         if encoding is not None:
             raise ConfigError(f"encoding={encoding!r} is for text files, not Parquet: leave it out")
-    return Source(path, format, compression, encoding)
+    _check_delimited(format, delimiter)
+    return Source(path, format, compression, encoding, delimiter)
 
 
 def target_of(path: Path) -> Target:
@@ -133,6 +144,34 @@ def check_format(format: str | None) -> None:
         raise unknown_choice("format", format, FORMATS)
 
 
+def check_delimiter(delimiter: str | None) -> None:
+    """ConfigError unless it is None or one character that can stand between cells."""
+    if delimiter is None:
+        return
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise ConfigError(
+            f"delimiter={shortened(delimiter)} is not one character, such as ';', '|' or a tab"
+        )
+    if delimiter.isalnum() or delimiter in '"\r\n\0':
+        raise ConfigError(
+            f"delimiter={delimiter!r} can't stand between cells; choose a mark such as ';', '|' or "
+            "a tab"
+        )
+
+
+def _check_delimited(format: str, delimiter: str | None) -> None:
+    if delimiter is not None and format not in DELIMITERS:
+        raise ConfigError(
+            f"delimiter={delimiter!r} is for {', '.join(DELIMITERS)}, not {format}: leave it out"
+        )
+
+
+def shortened(value: object) -> str:
+    """A value for a message."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
 def check_encoding(encoding: str | None) -> None:
     """ConfigError unless it is None or the name of an encoding of texts that Python knows."""
     if encoding is None:
@@ -140,9 +179,8 @@ def check_encoding(encoding: str | None) -> None:
     try:
         "a".encode(encoding)  # refuses also what is no encoding of texts, such as base64
         codecs.getincrementaldecoder(encoding)()
-    except (LookupError, ValueError) as error:
-        shown = encoding if len(encoding) <= 60 else encoding[:57] + "..."
+    except (LookupError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"encoding={shown!r} is not an encoding of texts that Python knows: choose for example "
-            "utf-8, utf-16, cp1252, latin-1 or gb18030"
+            f"encoding={shortened(encoding)} is not an encoding of texts that Python knows: choose "
+            "for example utf-8, utf-16, cp1252, latin-1 or gb18030"
         ) from error
