@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
+from tidegate.checks import check_flag, check_path
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.errors import (
@@ -271,6 +271,8 @@ class TextClassifier(ClassifierContract):
         """
         self.check()
         if start is not None:
+            if not isinstance(start, Start):
+                raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
             check_options(self, start.classifier)
         events = fit_events(
             self,
@@ -594,6 +596,7 @@ class TextClassifier(ClassifierContract):
         classifier has not been trained on.
         """
         check_whole("seed", seed, 0, 2**63 - 1)
+        check_flag("intervals", intervals)
         begun = time.perf_counter()
         self._fitted()
         listed = listed_texts(texts)
@@ -638,6 +641,7 @@ class TextClassifier(ClassifierContract):
             self.mix_,
             self.thresholds_,
         )
+        path = check_path("path", path)
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
     def _training(self) -> dict[str, Any]:
@@ -660,7 +664,7 @@ class TextClassifier(ClassifierContract):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """The classifier that ``save`` wrote. ModelFileError for anything else."""
-        return cls.from_tensors(*storage.read_tensors(Path(path)), path)
+        return cls.from_tensors(*storage.read_tensors(check_path("path", path)), path)
 
     @classmethod
     def from_tensors(

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from tidegate import model_file, ops
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
+from tidegate.checks import check_path, check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError
 from tidegate.history import History
@@ -92,8 +92,9 @@ def fit_events(
     train_config = options._train_config(epochs=options.epochs_for(len(listed)))
     if validation is not None:
         train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
-        held_texts = listed_texts(validation[0])
-        held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
+        held, held_labels = check_text_pair("validation", validation)
+        held_texts = listed_texts(held)
+        held_targets = targets_of(classes, held_labels, len(held_texts), many=many)
     else:
         held_texts = [listed[row] for row in validation_rows.tolist()]
         held_targets = targets[validation_rows]
@@ -138,7 +139,7 @@ def fit_events(
         train_set,
         held_set,
         train_config,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=None if checkpoint is None else check_path("checkpoint", checkpoint),
         resume=resume,
         start=None if start is None else start.digest(),
     ):

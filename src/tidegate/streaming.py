@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file, ops
+from tidegate.columns import unwrapped
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
@@ -18,7 +19,7 @@ from tidegate.metrics import LabeledSet
 from tidegate.model import TextModel
 from tidegate.optim import Adam
 from tidegate.records import EpochResult, TrainConfig
-from tidegate.text import Tokenizer, check_tokenizer
+from tidegate.text import Tokenizer, check_column, check_tokenizer
 from tidegate.training import make_adam, train_pass
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def _stream(
 def _classes(classifier: TextClassifier, given: Iterable[Any] | None) -> npt.NDArray[Any]:
     """All labels that there may be. DataError if they are not known or not the earlier ones."""
     if given is not None:
+        given = unwrapped(given)
+        check_column("classes", given, "give a list of all labels")
         listed = list(given)
         given_classes, _ = encode_labels(listed, len(listed))
     if not classifier.__sklearn_is_fitted__():

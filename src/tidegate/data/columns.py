@@ -11,7 +11,7 @@ from typing import Any
 
 from tidegate.data.formats import DELIMITERS, Source
 from tidegate.data.readers import ABSENT, Table, delimiter_of, kind, listed, other_delimiter
-from tidegate.errors import DataError
+from tidegate.errors import ConfigError, DataError
 
 # column names that say what a column holds, the most telling first
 TEXT_NAMES = (
@@ -36,6 +36,8 @@ _LONGEST_NAME = (60, 6)  # characters, words; a longer column name is a text
 
 def named(table: Table, name: str, purpose: str) -> int:
     """The number of the column called ``name``. DataError if there is none, or more than one."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{purpose}_column={name!r} is no name of a column; give a str")
     if table.columns.count(name) > 1:
         raise DataError(f"{table.source.name} has more than one column named {name!r}: rename one")
     if name in table.columns:

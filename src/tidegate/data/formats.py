@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tidegate.checks import check_path
 from tidegate.errors import ConfigError, DataError, OutputError, unknown_choice
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
@@ -80,7 +81,8 @@ def source_of(
     check_format(format)
     check_encoding(encoding)
     check_delimiter(delimiter)
-    if os.fspath(path) == STANDARD_INPUT:
+    path = check_path("path", path)
+    if str(path) == STANDARD_INPUT:
         if format is None:
             raise ConfigError(
                 "standard input does not say its format: give format (--format), csv, tsv or jsonl"
@@ -92,7 +94,6 @@ def source_of(
             )
         _check_delimited(format, delimiter)
         return Source(None, format, None, encoding, delimiter)
-    path = Path(path)
     named, compression = _by_name(path)
     format = format or named
     if format is None:
@@ -113,8 +114,9 @@ def source_of(
     return Source(path, format, compression, encoding, delimiter)
 
 
-def target_of(path: Path) -> Target:
+def target_of(path: str | os.PathLike[str]) -> Target:
     """The file that a table is to be written to. OutputError for a name that says no format."""
+    path = check_path("path", path)
     format, compression = _by_name(path)
     if format is None or format == "txt" or (format == "parquet" and compression is not None):
         raise OutputError(
@@ -140,7 +142,7 @@ def _by_name(path: Path) -> tuple[str | None, str | None]:
 
 def check_format(format: str | None) -> None:
     """ConfigError unless it is None or one of FORMATS."""
-    if format is not None and format not in FORMATS:
+    if format is not None and (not isinstance(format, str) or format not in FORMATS):
         raise unknown_choice("format", format, FORMATS)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tidegate.checks import check_path
 from tidegate.data.dataset import Dataset, LabeledTexts
 from tidegate.data.folders import load_folder
 from tidegate.data.formats import (
@@ -23,21 +24,26 @@ from tidegate.data.formats import (
 from tidegate.data.imdb import load_imdb
 from tidegate.data.readers import listed
 from tidegate.data.separated import check_separator, split_cell
-from tidegate.data.tables import LabeledTable, TableOptions, load_labeled_table
+from tidegate.data.tables import (
+    LabeledTable,
+    TableOptions,
+    check_min_classes,
+    load_labeled_table,
+)
 from tidegate.errors import ConfigError, DataError
 
 
 def load(
-    source: str,
+    source: str | os.PathLike[str],
     *,
-    data: Path | None = None,
+    data: str | os.PathLike[str] | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
     format: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
-    validation: Path | None = None,
-    test: Path | None = None,
+    validation: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
     progress: bool = False,
     min_classes: int = 2,
     label_separator: str | None = None,
@@ -57,6 +63,10 @@ def load(
     check_encoding(encoding)
     check_delimiter(delimiter)
     check_separator(label_separator)
+    check_min_classes(min_classes)
+    source = os.fspath(source) if isinstance(source, os.PathLike) else source
+    if not isinstance(source, str):
+        raise ConfigError(f"source={source!r} is neither 'imdb' nor the path of a file or folder")
     options = TableOptions(text_column, label_column, format, encoding, delimiter, label_separator)
     if source == "imdb":
         if text_column is not None or label_column is not None:
@@ -82,6 +92,7 @@ def load(
     held_out: dict[str, LabeledTexts] = {}
     for name, path in (("validation", validation), ("test", test)):
         if path is not None:
+            path = check_path(name, path)
             held_out[name] = _load_held_out(name, path, dataset, table, options)
     return replace(
         dataset,

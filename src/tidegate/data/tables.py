@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tidegate.data.columns import (
     GIVEN,
@@ -29,7 +29,7 @@ from tidegate.data.readers import (
     read_table,
 )
 from tidegate.data.separated import check_separator
-from tidegate.errors import DataError
+from tidegate.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LabeledTable:
 
 
 def load_table(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -82,6 +82,7 @@ def load_table(
     """
     source = source_of(path, format=format, encoding=encoding, delimiter=delimiter)
     check_separator(label_separator)
+    check_min_classes(min_classes)
     options = TableOptions(text_column, label_column, label_separator=label_separator)
     return load_labeled_table(source, options, min_classes=min_classes).texts
 
@@ -136,6 +137,12 @@ def load_labeled_table(
     if source.delimiter is None and found != DELIMITERS.get(source.format):
         words = f"delimiter {found!r}, which the first rows agree on; {words}"
     return LabeledTable(LabeledTexts(texts, labels), *names, words)
+
+
+def check_min_classes(given: int) -> None:
+    """ConfigError unless it is a whole number from 1 on."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(f"min_classes={given!r} is not a whole number from 1 on")
 
 
 def _check_classes(table: Table, name: str, labels: Sequence[str], fewest: int) -> None:
