@@ -241,8 +241,8 @@ class TextClassifier(ClassifierContract):
         labels: one for each text; or any number of them for each text, as lists, tuples or sets, or
         as an array of 0 and 1 [texts, labels]. Each label then is a question of its own.
         sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
-        class_weight. Validation and scores count every text once, and so does the linear model,
-        which leaves out texts of weight 0. validation: texts and labels to validate each epoch on,
+        class_weight, and counts in both models. Validation and scores count every text once.
+        validation: texts and labels to validate each epoch on,
         in place of a share of the others, which then all train. DataError for a label that is none
         of theirs.
         """

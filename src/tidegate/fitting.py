@@ -18,7 +18,7 @@ from tidegate.checks import check_path, check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError
 from tidegate.history import History
-from tidegate.labels import class_weights, text_weights, training_weights
+from tidegate.labels import class_weights, float32_weights, text_weights, training_weights
 from tidegate.metrics import Evaluation, LabeledSet, evaluate_logits
 from tidegate.model import TextModel
 from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
@@ -98,11 +98,11 @@ def fit_events(
     else:
         held_texts = [listed[row] for row in validation_rows.tolist()]
         held_targets = targets[validation_rows]
-    weights = training_weights(
-        class_weights(options.class_weight, classes, targets[train_rows]),
-        None if text_weight is None else text_weight[train_rows],
-        targets[train_rows],
+    # Of all texts: the linear model is fitted on those of validation in the end, too.
+    counts = training_weights(
+        class_weights(options.class_weight, classes, targets[train_rows]), text_weight, targets
     )
+    weights = None if counts is None else float32_weights(counts[train_rows])
     train_set = LabeledSet(
         tokenizer.encode_all(listed, options.max_length).select(train_rows),
         targets[train_rows],
@@ -164,9 +164,10 @@ def fit_events(
         }
 
         def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
-            counted = rows if text_weight is None else rows[text_weight[rows] > 0]
+            counted = rows if counts is None else rows[counts[rows] > 0]
             given = hashed.select(counted), targets[counted], len(classes)
-            return fit_ngrams(*given, **ngram_settings)
+            each = None if counts is None else counts[counted]
+            return fit_ngrams(*given, **ngram_settings, counts=each)
 
         ngrams = fit_on(train_rows)
         scores = ngrams.score_rows(held_hashed)
