@@ -40,8 +40,8 @@ _MOST_WORDS = 20_000_000
 class Words:
     """Words and their ids in another framework. An id is None where there is no such token.
 
-    tokenizer, labels, max_length, keep, masked: None where the file doesn't tell. thresholds: from
-    which probability on the second label is predicted, one number or None.
+    tokenizer, labels, max_length, keep, masked, pooling: None where the file doesn't tell.
+    thresholds: from which probability on the second label is predicted, one number or None.
     """
 
     ids: Mapping[str, int]
@@ -54,6 +54,7 @@ class Words:
     keep: str | None = None
     masked: bool | None = None
     thresholds: Sequence[float] | None = None
+    pooling: str | None = None
 
 
 def read_words(path: Path) -> Words:
@@ -137,6 +138,8 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
         numbers = [value[name] for name in ("padding", "unknown", "start")]
         ok = all(number is None or type(number) is int for number in numbers)
         read, most = value["padding_is_read"], value["max_length"]
+        pooling = value.get("pooling")  # exports of before don't tell
+        ok = ok and (pooling is None or isinstance(pooling, str))
         ok = ok and isinstance(labels, list) and isinstance(read, bool) and type(most) is int
         if not ok:
             raise DataError(f"{str(path)!r} is not as it was exported; export the model again")
@@ -145,7 +148,9 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
         raise DataError(f"{str(path)!r} tells no {error}; export the model again") from error
     padding, unknown, start = numbers
     tuned = _thresholds(path, value.get("thresholds"))
-    return Words(ids, padding, unknown, start, tokenizer, labels, most, keep, not read, tuned)
+    return Words(
+        ids, padding, unknown, start, tokenizer, labels, most, keep, not read, tuned, pooling
+    )
 
 
 def _thresholds(path: Path, stored: Any) -> Sequence[float] | None:
@@ -178,6 +183,7 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
         "max_length": config.max_length,
         "keep": tokenizer.keep,
         "padding_is_read": not config.masked,
+        "pooling": config.pooling,
         "padding": PADDING_ID,
         "start": START_ID if tokenizer.start else None,
         "unknown": UNKNOWN_ID if tokenizer.unknown else None,
