@@ -94,13 +94,13 @@ BucketRows rows_of(const In<int32_t, 1>& buckets, const In<int64_t, 1>& offsets)
   return {static_cast<long>(offsets.shape(0)) - 1, buckets.data(), offsets.data()};
 }
 
-void fit(In<int32_t, 1> buckets, In<int64_t, 1> offsets, In<int32_t, 1> classes, double cost,
-         int rounds, double tolerance, uint64_t seed, bool goes_on, Out<float, 2> weights,
-         Out<float, 1> bias) {
+void fit(In<int32_t, 1> buckets, In<int64_t, 1> offsets, In<int32_t, 1> classes,
+         MaybeIn<double, 1> counts, double cost, int rounds, double tolerance,
+         uint64_t seed, bool goes_on, Out<float, 2> weights, Out<float, 1> bias) {
   nb::gil_scoped_release unlocked;
   fit_linear(ThreadPool::instance(),
-             {rows_of(buckets, offsets), classes.data(), static_cast<int>(weights.shape(1)),
-              static_cast<long>(weights.shape(0)), cost, rounds, tolerance, seed, goes_on,
+             {rows_of(buckets, offsets), classes.data(), data_or_null(counts),
+              static_cast<int>(weights.shape(1)), static_cast<long>(weights.shape(0)), cost, rounds, tolerance, seed, goes_on,
               weights.data(), bias.data()});
 }
 
@@ -118,7 +118,7 @@ void bind_text(nb::module_& module) {
   module.def("hash_ngrams", &ngrams, nb::arg("rules"), nb::arg("texts"), nb::arg("longest"),
              nb::arg("bits"));
   module.def("fit_linear", &fit, array("buckets"), array("offsets"), array("classes"),
-             nb::arg("cost"), nb::arg("rounds"), nb::arg("tolerance"), nb::arg("seed"),
+             array("counts").none(), nb::arg("cost"), nb::arg("rounds"), nb::arg("tolerance"), nb::arg("seed"),
              nb::arg("goes_on"), array("weights"), array("bias"));
   module.def("score_linear", &score, array("buckets"), array("offsets"), array("weights"),
              array("bias"), array("scores"));

@@ -19,19 +19,24 @@ uint64_t next_random(uint64_t& state) {  // splitmix64
   return x ^ x >> 31;
 }
 
+double count_of(const LinearFit& fit, long row) {
+  return fit.counts == nullptr ? 1.0 : fit.counts[row];
+}
+
 // See linear.h. Where no row is of the class, or none of the others, nothing is divided by 0.
 std::vector<float> scales_of(const LinearFit& fit, const std::vector<float>& sign) {
-  std::vector<long> with(fit.buckets), without(fit.buckets);
-  long texts_with = 0;
+  std::vector<double> with(fit.buckets), without(fit.buckets);
+  double texts_with = 0.0, texts_without = 0.0;
   for (long row = 0; row < fit.rows.count; ++row) {
-    texts_with += sign[row] > 0;
-    std::vector<long>& counts = sign[row] > 0 ? with : without;
+    const double count = count_of(fit, row);
+    (sign[row] > 0 ? texts_with : texts_without) += count;
+    std::vector<double>& counts = sign[row] > 0 ? with : without;
     for (int64_t i = fit.rows.offsets[row]; i < fit.rows.offsets[row + 1]; ++i)
-      ++counts[fit.rows.buckets[i]];
+      counts[fit.rows.buckets[i]] += count;
   }
-  const double all = fit.rows.count;
-  const double of_class = all / std::max(1L, texts_with);
-  const double of_others = all / std::max(1L, fit.rows.count - texts_with);
+  const double all = texts_with + texts_without;
+  const double of_class = all / (texts_with > 0.0 ? texts_with : 1.0);
+  const double of_others = all / (texts_without > 0.0 ? texts_without : 1.0);
   std::vector<float> scales(fit.buckets);
   for (long b = 0; b < fit.buckets; ++b) {
     const double ratio = std::log(with[b] * of_class + 2) - std::log(without[b] * of_others + 2);
@@ -76,8 +81,8 @@ void fit_class(const LinearFit& fit, int output) {
     for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i)
       square[row] += double(scales[rows.buckets[i]]) * scales[rows.buckets[i]];
 
-  // w = sum of y * dual * x; a row's dual lies in (0, cost), and at the optimum is
-  // cost * sigmoid(-margin). It begins near 0 and not at it, where no gradient is.
+  // w = sum of y * dual * x; a row's dual lies in (0, its cost), and at the optimum
+  // is cost * sigmoid(-margin). It begins near 0 and not at it, where no gradient is.
   std::vector<float> weights(fit.buckets, 0.0f);
   double bias = 0.0;
   if (fit.goes_on) {
@@ -92,17 +97,17 @@ void fit_class(const LinearFit& fit, int output) {
   for (int round = 0; round < fit.rounds; ++round) {
     for (long i = rows.count - 1; i > 0; --i)
       std::swap(order[i], order[next_random(random) % static_cast<uint64_t>(i + 1)]);
-    double largest = 0.0;
+    bool settled = true;
     for (const long row : order) {
       double sum = bias;
       for (int64_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i) {
         const int32_t bucket = rows.buckets[i];
         sum += double(weights[bucket]) * scales[bucket];
       }
-      const double margin = sign[row] * sum;
-      const double wanted = fit.cost / (1.0 + std::exp(margin));
-      largest = std::max(largest, std::fabs(wanted - dual[row]));
-      const double now = fit.cost / (1.0 + std::exp(-solve(margin, square[row], fit.cost, dual[row])));
+      const double margin = sign[row] * sum, cost = fit.cost * count_of(fit, row);
+      const double wanted = cost / (1.0 + std::exp(margin));
+      settled = settled && std::fabs(wanted - dual[row]) <= fit.tolerance * cost;
+      const double now = cost / (1.0 + std::exp(-solve(margin, square[row], cost, dual[row])));
       const double change = sign[row] * (now - dual[row]);
       dual[row] = now;
       bias += change;
@@ -111,7 +116,7 @@ void fit_class(const LinearFit& fit, int output) {
         weights[bucket] += static_cast<float>(change * scales[bucket]);
       }
     }
-    if (largest <= fit.tolerance * fit.cost) break;
+    if (settled) break;
   }
   for (long b = 0; b < fit.buckets; ++b) fit.weights[b * fit.outputs + output] = weights[b] * scales[b];
   fit.bias[output] = static_cast<float>(bias);

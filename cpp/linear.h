@@ -14,12 +14,14 @@ struct BucketRows {
 };
 
 // For each class l: weights w and bias b that minimise |w|^2 / 2 + b^2 / 2 + cost * sum over rows
-// of log(1 + exp(-y (w . x + b))), where y is 1 for rows of the class and -1 for others, and x has
-// scales[bucket] where the row has the bucket and 0 elsewhere. `scales` follow from the rows: see
-// fit_linear. At most `rounds` visits of every row, fewer where no gradient is above `tolerance`.
+// of counts * log(1 + exp(-y (w . x + b))), where y is 1 for rows of the class and -1 for others,
+// and x has scales[bucket] where the row has the bucket and 0 elsewhere. A row that counts 2 is as
+// two rows are, in `scales`, too, which follow from the rows: see fit_linear. At most `rounds`
+// visits of every row, fewer where no gradient is above `tolerance` of the row's cost.
 struct LinearFit {
   BucketRows rows;
   const int32_t* classes;  // [count]
+  const double* counts;    // [count] how much each row counts, above 0; null where all count 1
   int outputs;             // 1: class 1 against class 0; else one for each class
   long buckets;
   double cost;

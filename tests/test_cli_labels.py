@@ -174,11 +174,11 @@ def test_info_tells_of_factors_thresholds_and_several_labels(
         ),
         (
             ["train", "train.csv", "-o", "x", "--label-separator", " "],
-            "--label-separator ' ' is blank",
+            "--label-separator=' ' is blank",
         ),
         (
             ["train", "imdb", "-o", "x", "--label-separator", ";"],
-            "imdb has one label a text: leave out --label-separator",
+            "--label-separator=';': imdb has one label a text; leave it out",
         ),
     ],
 )
@@ -197,6 +197,6 @@ def test_what_is_refused_in_one_line(
 def test_a_mark_that_stands_nowhere_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "bars.csv", *TRAINING, "--label-separator", ";", "-o", "bars") == 2
     error = capsys.readouterr().err
-    assert "--label-separator ';' stands in none of the labels, such as" in error
+    assert "--label-separator=';' stands in none of the labels, such as" in error
     assert error.count("\n") == 1
     assert not Path("bars").exists()

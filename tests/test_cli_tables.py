@@ -145,6 +145,7 @@ def test_validation_and_test_files(folder: Path, capsys: pytest.CaptureFixture[s
     assert (
         printed[4] == "texts to look at: exact copies of others 1, of validation also in training 1"
     )
+    assert printed[5].startswith("note: 13 validation texts: ")
     classifier = TextClassifier.load("own.safetensors")
     test = classifier.evaluate(*tests)
     assert f"test accuracy {test.accuracy:.4f} (30 texts" in printed[-3]
@@ -160,9 +161,16 @@ def test_validation_and_test_files(folder: Path, capsys: pytest.CaptureFixture[s
     assert found["tokens"]["p50"] == words[20]
     assert found["tokens"]["longest"] == words[-1]
     del found["tokens"]
+    (note,) = found.pop("notes")
+    assert printed[5] == f"note: {note}"
+    counts = found.pop("parts")
+    assert counts["training"] == {"neg": 21, "pos": 20}
+    assert counts["test"] == {"neg": 15, "pos": 15}
+    assert sum(counts["validation"].values()) == 13
     assert found == {
         "rows": 41,
         "classes": {"neg": 21, "pos": 20},
+        "unlabelled": 0,
         "max_length": 20,
         "cut": 0,
         "empty": 0,
@@ -225,6 +233,7 @@ def test_lines_of_a_data_report() -> None:
             if 3 in TextClassifier().split(78)[1]
             else ["texts to look at: of test also in training 1"]
         ),
+        *(f"note: {note}" for note in data.notes(found)),
     ]
     odd = LabeledTexts(["a", "a", " ", "b"], ["x", "y", "x", "x"])
     classifier = TextClassifier(validation_fraction=0.0)
@@ -232,6 +241,10 @@ def test_lines_of_a_data_report() -> None:
     assert data_report.describe(found)[1:] == [
         "tokens: half of the texts have up to 1, 90 % up to 1, the longest 1; none is cut",
         "texts to look at: empty 1, exact copies of others 1, with more than one label 1",
+        "note: 2 labels with fewer than 10 training texts: x (3), y (1); too few to learn: find "
+        "more, or put labels together",
+        "note: 75.0% of the texts are 'x': always saying so is right as often, and that is the "
+        "accuracy to beat; look at each label's F1 (tidegate evaluate)",
     ]
 
 

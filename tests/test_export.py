@@ -21,10 +21,11 @@ from tidegate.errors import (
     OutputError,
     OutputExistsError,
     ShapeError,
+    TidegateError,
 )
 from tidegate.interop import gates, onnx_runtime, proof
 from tidegate.interop.exporting import TARGETS, export_model
-from tidegate.interop.importing import import_model
+from tidegate.interop.importing import ImportOptions, import_model
 from tidegate.model import ModelConfig
 
 SMALL = ModelConfig(
@@ -74,6 +75,95 @@ def test_it_comes_back_as_it_was(
             rows = [1, 2, *range(4, 11)]
             found, array = found[rows], array[rows]
         np.testing.assert_allclose(found, array, rtol=0, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", range(30))
+def test_every_shape_comes_back_without_options(target: str, seed: int, tmp_path: Path) -> None:
+    config = random_config(seed)
+    made = exported(config, target, tmp_path, seed)
+    back = import_model(made.paths[-2], made.paths[-1])
+    assert back.trained.model.config == config
+    assert 0 <= back.difference < 5e-6
+
+
+POOLED = replace(SMALL, pooling="attention+last+max+mean", bidirectional=True)
+
+
+def changed_keras(folder: Path, change: Any) -> tuple[Path, Path]:
+    """An export whose layers' entries were changed, and its vocabulary."""
+    made = exported(POOLED, "keras", folder)
+    with zipfile.ZipFile(made.paths[0]) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    tree = json.loads(parts["config.json"])
+    change({layer["name"]: layer for layer in tree["config"]["layers"]}, tree["config"])
+    parts["config.json"] = json.dumps(tree).encode()
+    with zipfile.ZipFile(made.paths[0], "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    model, vocabulary = made.paths
+    return model, vocabulary
+
+
+def test_pooling_of_keras_is_known_in_another_order(tmp_path: Path) -> None:
+    """Keras writes the layers by their depth, and more settings."""
+
+    def change(layers: dict[str, Any], config: Any) -> None:
+        first = ["ids", "ids_as_numbers", "words", "embedding"]
+        rest = [layer for layer in config["layers"] if layer["name"] not in first]
+        config["layers"] = [*(layers[name] for name in first), *rest]
+        layers["words"]["config"]["negative_slope"] = 0.0
+
+    back = import_model(*changed_keras(tmp_path, change)).trained
+    assert back.model.config == POOLED
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("max_padding", "scale", 3.0),
+        ("words", "negative_slope", 0.1),
+        ("words", "max_value", 2.0),
+        ("mean_sum", "normalize", True),
+        ("is_word", "target_shape", [1, -1]),
+        ("attention_shares", "axis", -1),
+        ("pooled", "axis", 1),
+    ],
+)
+def test_pooling_of_keras_that_was_changed_is_refused(
+    name: str, setting: str, value: Any, tmp_path: Path
+) -> None:
+    def change(layers: dict[str, Any], config: Any) -> None:
+        layers[name]["config"][setting] = value
+
+    paths = changed_keras(tmp_path, change)
+    with pytest.raises(ConversionError, match=f"layer '{name}' is not the .* that tidegate's exp"):
+        import_model(*paths)
+
+
+def test_pooling_of_keras_with_other_names_is_a_graph_like_any(tmp_path: Path) -> None:
+    def change(layers: dict[str, Any], config: Any) -> None:
+        config["layers"] = json.loads(json.dumps(config["layers"]).replace('"mean"', '"average"'))
+
+    with pytest.raises(ConversionError, match="which stands before it; give a chain"):
+        import_model(*changed_keras(tmp_path, change))
+
+
+def test_the_vocabulary_tells_the_pooling_of_a_state_dict(tmp_path: Path) -> None:
+    config = replace(SMALL, pooling="mean")
+    made = exported(config, "torch", tmp_path)
+    told = json.loads(made.paths[-1].read_text(encoding="utf-8"))
+    assert told["pooling"] == "mean"
+    _, weights, vocabulary = made.paths
+    given = import_model(weights, vocabulary, ImportOptions(pooling="max"))
+    assert given.trained.model.config.pooling == "max"
+    for value, message in ((5, "not as it was exported"), ("most", "pooling='most' is not one of")):
+        made.paths[-1].write_text(json.dumps({**told, "pooling": value}))
+        with pytest.raises(TidegateError, match=message):
+            import_model(*made.paths[1:])
+    del told["pooling"]  # as files were before
+    made.paths[-1].write_text(json.dumps(told))
+    assert import_model(*made.paths[1:]).trained.model.config.pooling == "last"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -107,7 +107,7 @@ def test_held_out_sets_that_can_not_be_used(tmp_path: Path) -> None:
         load(str(train), validation=tmp_path / "none.csv")
     with pytest.raises(ConfigError, match=r"test='.*other.csv': imdb has a test set of its own"):
         load("imdb", test=other)
-    with pytest.raises(ConfigError, match="imdb has no format and no encoding"):
+    with pytest.raises(ConfigError, match="imdb has no format, encoding or delimiter"):
         load("imdb", encoding="latin-1")
 
 
@@ -123,11 +123,20 @@ def test_a_survey_counts_what_is_to_be_looked_at() -> None:
         tokens,
         9,
         training=[0, 1, 3, 4],
-        held_out={"validation": ["a", "b", "b", "d", "", "e"], "test": iter(["c", "A", " "])},
+        held_out={
+            "validation": LabeledTexts(["a", "b", "b", "d", "", "e"], list("xxyyxx")),
+            "test": LabeledTexts(["c", "A", " "], list("yyy")),
+        },
     )
     assert found.to_json() == {
         "rows": 9,
         "classes": {"x": 6, "y": 3},
+        "unlabelled": 0,
+        "parts": {
+            "training": {"y": 2, "x": 2},
+            "validation": {"x": 4, "y": 2},
+            "test": {"y": 3},
+        },
         "tokens": {"p50": 1, "p90": 40, "p99": 40, "longest": 40},
         "max_length": 9,
         "cut": 3,

@@ -132,6 +132,39 @@ def test_the_optimum_has_no_gradient(cost: float, target: int) -> None:
     )
 
 
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_a_text_that_counts_twice_is_as_two_texts(target: int) -> None:
+    counts = np.array([1, 3, 1, 2, 1, 1, 4])
+    classes = np.array([1, 1, 0, 2, 2, 1, 0], np.int32)
+    model, rows = fit(classes, 3, counts=counts.astype(np.float64), cost=5.0)
+    again = np.repeat(np.arange(len(TEXTS)), counts)
+    settings: dict[str, Any] = {"kind": "words", "longest": 2, "bits": 12, "cost": 5.0}
+    repeated = fit_ngrams(rows.select(again), classes[again], 3, **settings)
+    # Both stop within a thousandth of each text's cost.
+    np.testing.assert_allclose(model.scores(TEXTS), repeated.scores(TEXTS), atol=0.02)
+    plain = fit(classes, 3, cost=5.0)[0]
+    assert np.abs(plain.scores(TEXTS) - model.scores(TEXTS))[:, target].max() > 0.1
+    # Counting 1 each is counting nothing else, bit for bit.
+    ones = fit(classes, 3, cost=5.0, counts=np.ones(7))[0]
+    assert (ones.weights == plain.weights).all()
+    assert (ones.bias == plain.bias).all()
+
+
+@pytest.mark.parametrize("count", [1e-30, 1e18])
+def test_counts_of_any_size_give_finite_weights(count: float) -> None:
+    model, _ = fit(counts=np.array([1.0, count, 1.0, count, 1.0, 1.0, 1.0]))
+    assert np.isfinite(model.weights).all()
+    assert np.isfinite(model.bias).all()
+
+
+@pytest.mark.parametrize(
+    "counts", [np.ones(6), np.zeros(7), np.full(7, np.nan), np.ones(7, np.float32)]
+)
+def test_counts_that_are_refused(counts: np.ndarray) -> None:
+    with pytest.raises(ShapeError, match="counts has"):
+        fit(counts=counts)
+
+
 def test_no_text_of_many_is_left_far_from_its_optimum(real_reviews: Path) -> None:
     """A root that is missed once, in one of 25,000 reviews, spoils every weight after it."""
     data = load_imdb(real_reviews)

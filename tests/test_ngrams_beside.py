@@ -158,11 +158,11 @@ def test_the_command_line_says_what_both_models_do_together(
     [
         ("layers", "'layers' is not NAME=VALUE, such as layers=2"),
         ("2=3", "'2=3' is not NAME=VALUE"),
-        ("self=3", "parameter='self' is not one of"),
-        ("layer=2", "parameter='layer' is not one of"),
-        ("layers=[1]", "layers=[1] is not a whole number"),
-        ("pooling=most", "pooling='most' is not one of last, max, mean, attention"),
-        ("dropout=" + "[" * 100_000, "dropout: output="),
+        ("self=3", "--set 'self' is not one of"),
+        ("layer=2", "--set 'layer' is not one of"),
+        ("layers=[1]", "--set layers=[1] is not a whole number"),
+        ("pooling=most", "--set pooling='most' is not one of last, max, mean, attention"),
+        ("dropout=" + "[" * 100_000, "--set dropout='[["),
     ],
 )
 def test_a_bad_setting_is_refused_in_one_line(

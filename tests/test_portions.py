@@ -187,8 +187,10 @@ def test_events_and_the_survey() -> None:
     texts, labels = made_up(100)
     texts[30], labels[30], labels[3] = texts[3], "a", "b"
     classifier = TextClassifier(**SMALL, ngrams=1)
-    test = [texts[5], "never seen"]
-    events = list(classifier.fit_stream_steps(Portions(texts, labels, (40,)), test=test))
+    test = LabeledTexts([texts[5], "never seen"], ["a", "b"])
+    events = list(
+        classifier.fit_stream_steps(Portions(texts, labels, (40,)), test=(test.texts, test.labels))
+    )
     read = [event for event in events if isinstance(event, ReadResult)]
     assert [(r.reading, r.texts, r.total) for r in read] == [
         (1, 40, None),
@@ -204,7 +206,7 @@ def test_events_and_the_survey() -> None:
         token_counts("words", texts),
         SMALL["max_length"],
         training=training,
-        held_out={"validation": [texts[row] for row in held], "test": test},
+        held_out={"validation": LabeledTexts(texts, labels).select(held), "test": test},
     )
     assert found == wanted
     there = [text for text in texts if text.strip()]

@@ -89,6 +89,30 @@ def test_texts_of_weight_0_are_as_if_they_were_not_there() -> None:
     assert (scores > 0).tolist() == [True, False, True, False]
 
 
+def test_the_linear_model_counts_texts_too() -> None:
+    """The same words twice, with other labels: what counts more is believed."""
+    texts, labels = ["fine film", "fine film"] * 20, ["good", "bad"] * 20
+    options = {**OPTIONS, "epochs": 1, "ngrams": 1}
+    scores = []
+    for weights in ([3.0, 1.0], [1.0, 1.0], [1.0, 3.0]):
+        classifier = TextClassifier(**options).fit(texts, labels, weights * 20)
+        assert classifier.ngrams_ is not None
+        scores.append(float(classifier.ngrams_.scores(["fine film"])[0, 0]))
+    # log(60 / 20), and a little less for the squares of the weights
+    assert scores == pytest.approx([np.log(3), 0.0, -np.log(3)], abs=0.1)
+    classifier = TextClassifier(**options, class_weight={"good": 3.0}).fit(texts, labels)
+    assert classifier.ngrams_ is not None
+    assert float(classifier.ngrams_.scores(["fine film"])[0, 0]) == pytest.approx(scores[0])
+
+
+def test_weights_too_small_for_float32_are_zero() -> None:
+    with pytest.raises(DataError, match="which float32 takes for zero"):
+        TextClassifier(**OPTIONS).fit(TEXTS, LABELS, [1e-40] * 40)
+    tiny = TextClassifier(**OPTIONS | {"epochs": 2}).fit(TEXTS, LABELS, [1e-300] * 30 + [1.0] * 10)
+    none = TextClassifier(**OPTIONS | {"epochs": 2}).fit(TEXTS, LABELS, [0.0] * 30 + [1.0] * 10)
+    assert (tiny.predict_proba(["word"]) == none.predict_proba(["word"])).all()
+
+
 def test_a_run_of_other_weights_is_not_resumed(tmp_path: Path) -> None:
     classifier = TextClassifier(**OPTIONS | {"epochs": 2})
     path = tmp_path / "checkpoint"

@@ -12,6 +12,7 @@ _Floats: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
 _FloatRows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 _Int32s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
 _Int32Rows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int32]]
+_Float64s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 _Int64s: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 # --- the machine
@@ -143,6 +144,7 @@ def fit_linear(
     buckets: _Int32s,
     offsets: _Int64s,
     classes: _Int32s,
+    counts: _Float64s | None,
     cost: float,
     rounds: int,
     tolerance: float,

@@ -1,10 +1,43 @@
-"""What is asked of arrays before a pointer to them crosses to the compiled kernels."""
+"""What is asked of arguments: of arrays, before a pointer to them crosses to the compiled kernels,
+and of what people give in a wrong type.
+"""
 
 from __future__ import annotations
 
+import os
+import reprlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from tidegate.errors import ShapeError
+from tidegate.errors import ConfigError, ShapeError
+
+
+def check_path(name: str, given: object) -> Path:
+    """The path of a file or folder. ConfigError for what is none."""
+    if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
+        raise ConfigError(
+            f"{name}={reprlib.repr(given)} is not a path; give a str or a pathlib.Path"
+        )
+    return Path(given)
+
+
+def check_text_pair(name: str, given: object) -> tuple[Any, Any]:
+    """Texts and their labels, neither of which is looked at. ConfigError for what is no pair."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ConfigError(
+            f"{name} is not a pair of texts and labels ({reprlib.repr(given)}); give "
+            f"{name}=(texts, labels)"
+        )
+    return given[0], given[1]
+
+
+def check_flag(name: str, given: object) -> bool:
+    """ConfigError unless it is True or False."""
+    if not isinstance(given, (bool, np.bool_)):
+        raise ConfigError(f"{name}={reprlib.repr(given)} is neither True nor False")
+    return bool(given)
 
 
 def check_array(

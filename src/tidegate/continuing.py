@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import ops
+from tidegate.checks import check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
 from tidegate.model import ModelConfig, TextModel
@@ -48,14 +49,13 @@ class Start:
             raise ConfigError(f"max_loss={given!r} is not a number from 0 to 1, such as 0.01")
         if self.keep is None:
             return
-        if not isinstance(self.keep, (tuple, list)) or len(self.keep) != 2:
-            raise ConfigError("keep is not a pair of texts and labels; give keep=(texts, labels)")
-        texts = unwrapped(self.keep[0])
+        kept, labels = check_text_pair("keep", self.keep)
+        texts = unwrapped(kept)
         check_texts(texts)
         self._kept_texts: list[str] = list(texts)
         count = len(self._kept_texts)
         known = self.known
-        self._kept_targets = targets_of(known.classes, self.keep[1], count, many=known.many)
+        self._kept_targets = targets_of(known.classes, labels, count, many=known.many)
         if not count:
             raise DataError("there are no texts to keep; give at least one, or keep=None")
 

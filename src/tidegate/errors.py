@@ -21,6 +21,7 @@ Each one also inherits the standard exception that a caller would expect, so tha
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -30,6 +31,15 @@ from typing import Any
 
 class TidegateError(Exception):
     """Base of all errors raised on purpose by tidegate."""
+
+    def __init__(self, *arguments: object) -> None:
+        # What a value says of itself, as arrays do, may have many lines; a message has one.
+        super().__init__(
+            *(
+                re.sub(r"\s*\n\s*", " ", each) if isinstance(each, str) else each
+                for each in arguments
+            )
+        )
 
 
 class ConfigError(TidegateError, ValueError):

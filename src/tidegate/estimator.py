@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from tidegate import fitting, initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import TokenizedTexts
+from tidegate.checks import check_flag, check_path
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.data.survey import Survey
@@ -42,7 +42,7 @@ from tidegate.labels import (
 from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST
-from tidegate.noise import Dropout
+from tidegate.noise import Dropout, check_rate
 from tidegate.portions import Portions, ReadResult
 from tidegate.preparing import listed_texts
 from tidegate.presets import PRESETS
@@ -63,6 +63,16 @@ _Event = TypeVar("_Event")
 # Where the learning rate falls it is twice as many.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (3, 20)
+
+# Dropout's rates, and the arguments that are they.
+_RATES = {
+    "words": "word_dropout",
+    "vocabulary": "vocabulary_dropout",
+    "embedding": "embedding_dropout",
+    "layers": "layer_dropout",
+    "recurrent": "recurrent_dropout",
+    "output": "dropout",
+}
 
 
 class TextClassifier(ClassifierContract):
@@ -236,8 +246,8 @@ class TextClassifier(ClassifierContract):
         labels: one for each text; or any number of them for each text, as lists, tuples or sets, or
         as an array of 0 and 1 [texts, labels]. Each label then is a question of its own.
         sample_weight: how much each text counts in training, 1 if not given; it is multiplied with
-        class_weight. Validation and scores count every text once, and so does the linear model,
-        which leaves out texts of weight 0. validation: texts and labels to validate each epoch on,
+        class_weight, and counts in both models. Validation and scores count every text once.
+        validation: texts and labels to validate each epoch on,
         in place of a share of the others, which then all train. DataError for a label that is none
         of theirs.
         """
@@ -266,6 +276,8 @@ class TextClassifier(ClassifierContract):
         """
         self.check()
         if start is not None:
+            if not isinstance(start, Start):
+                raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
             check_options(self, start.classifier)
         events = fitting.in_memory(
             self,
@@ -305,14 +317,14 @@ class TextClassifier(ClassifierContract):
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
-        test: Iterable[str] | None = None,
+        test: tuple[Iterable[str], Iterable[Any]] | None = None,
         start: Start | None = None,
     ) -> Iterator[ReadResult | Survey | StepResult | EpochResult]:
         """Like ``fit_stream``, with the arguments of ``fit_steps`` and results along the way.
 
         First a ReadResult for each portion, with the Survey after the first reading, then those of
         ``fit_steps``. A run that was stopped reads its texts again and then goes on from the
-        checkpoint, also from one of ``fit_steps``. test: texts that are looked for by the survey.
+        checkpoint, also from one of ``fit_steps``. test: texts and labels for the survey alone.
         """
         self.check()
         if start is not None:
@@ -481,12 +493,7 @@ class TextClassifier(ClassifierContract):
             label_smoothing=self.label_smoothing,
             patience=self.patience,
             dropout=Dropout(
-                words=self.word_dropout,
-                vocabulary=self.vocabulary_dropout,
-                embedding=self.embedding_dropout,
-                layers=self.layer_dropout,
-                recurrent=self.recurrent_dropout,
-                output=self.dropout,
+                **{part: check_rate(name, getattr(self, name)) for part, name in _RATES.items()}
             ),
         )
 
@@ -648,6 +655,7 @@ class TextClassifier(ClassifierContract):
         classifier has not been trained on.
         """
         check_whole("seed", seed, 0, 2**63 - 1)
+        check_flag("intervals", intervals)
         begun = time.perf_counter()
         self._fitted()
         listed = listed_texts(texts)
@@ -692,6 +700,7 @@ class TextClassifier(ClassifierContract):
             self.mix_,
             self.thresholds_,
         )
+        path = check_path("path", path)
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
     def _training(self) -> dict[str, Any]:
@@ -714,7 +723,7 @@ class TextClassifier(ClassifierContract):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """The classifier that ``save`` wrote. ModelFileError for anything else."""
-        return cls.from_tensors(*storage.read_tensors(Path(path)), path)
+        return cls.from_tensors(*storage.read_tensors(check_path("path", path)), path)
 
     @classmethod
     def from_tensors(

@@ -11,7 +11,7 @@ network, and words that only matter together with their neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,7 @@ def explain(
     NotFittedError, DataError for a text without words or an unknown label, and ConfigError for
     another method.
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise unknown_choice("method", method, METHODS)
     shares = classifier.predict_proba([text])[0]
     number = _class_number(classifier, label, shares)
@@ -124,7 +124,7 @@ def _class_number(classifier: TextClassifier, label: Any, shares: Float64) -> in
     if label is None:
         return int(shares.argmax())
     labels = classifier.classes_.tolist()
-    if label not in labels:
+    if not isinstance(label, Hashable) or label not in labels:
         shown = ", ".join(str(known) for known in labels[:10])
         raise DataError(f"label {label!r} is not one of the model's: {shown}")
     return int(labels.index(label))

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from tidegate import model_file, ops
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size
+from tidegate.checks import check_path
 from tidegate.data.survey import Survey
 from tidegate.errors import ConfigError
 from tidegate.history import History
@@ -70,11 +70,11 @@ def on_disk(
     checkpoint: str | os.PathLike[str] | None,
     resume: bool,
     validation: tuple[Iterable[str], Iterable[Any]] | None,
-    test: Iterable[str] | None,
+    test: tuple[Iterable[str], Iterable[Any]] | None,
     start: Start | None,
 ) -> StreamEvents:
     """See ``TextClassifier.fit_stream_steps``, whose arguments these are, and ``fit_events``."""
-    with Work(None if folder is None else Path(folder)) as work:
+    with Work(None if folder is None else check_path("folder", folder)) as work:
         prepared = yield from prepare_portions(
             options, portions, work, validation=validation, test=test, start=start
         )
@@ -125,7 +125,7 @@ def fit_events(
         prepared.train,
         held,
         train_config,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=None if checkpoint is None else check_path("checkpoint", checkpoint),
         resume=resume,
         start=None if start is None else start.digest(),
     ):
@@ -184,4 +184,5 @@ def _fit_linear(
         "start": linear,
     }
     rows, targets = given.rows.first(texts), np.ascontiguousarray(given.targets[:texts])
-    return fit_ngrams(rows, targets, len(prepared.classes), **settings)
+    counts = None if given.counts is None else np.ascontiguousarray(given.counts[:texts])
+    return fit_ngrams(rows, targets, len(prepared.classes), **settings, counts=counts)

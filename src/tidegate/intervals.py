@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,15 +81,17 @@ class McNemar:
     mid_p: float
 
 
-def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> McNemar:
+def mcnemar(
+    first_right: npt.NDArray[np.bool_] | Sequence[bool],
+    second_right: npt.NDArray[np.bool_] | Sequence[bool],
+) -> McNemar:
     """Whether one of two models is right more often than the other. [n] bool: right on each text.
 
     p-values are sums over the binomial distribution, not approximations. Equal counts have p 1.
     Source: McNemar 1947; Fagerland, Lydersen & Laake 2013.
     """
-    for name, right in (("first_right", first_right), ("second_right", second_right)):
-        if right.dtype != np.bool_ or right.ndim != 1:
-            raise ShapeError(f"{name} is {right.dtype} {list(right.shape)}; give bool [texts]")
+    first_right = _answers("first_right", first_right)
+    second_right = _answers("second_right", second_right)
     if len(first_right) != len(second_right):
         raise ShapeError(
             f"first_right has {len(first_right)} texts and second_right {len(second_right)}; give "
@@ -105,6 +107,16 @@ def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.boo
     shares = _binomial(total)
     exact = 2.0 * float(shares[: fewer + 1].sum())
     return McNemar(first, second, min(1.0, exact), exact - float(shares[fewer]))
+
+
+def _answers(name: str, given: object) -> npt.NDArray[np.bool_]:
+    try:
+        right = np.asarray(given)
+    except ValueError:  # lists of several lengths
+        right = np.empty(0, object)
+    if right.dtype != np.bool_ or right.ndim != 1:
+        raise ShapeError(f"{name} is {right.dtype} {list(right.shape)}; give bool [texts]")
+    return right
 
 
 def _binomial(total: int) -> Float64:

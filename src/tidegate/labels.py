@@ -127,7 +127,8 @@ def check_class_weight(given: object) -> None:
         return
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"class_weight={given!r} is neither None, 'balanced' nor a dict of label and weight"
+            f"class_weight={given!r} is neither None, 'balanced' nor a dict of labels and "
+            'weights, such as {"good": 2}'
         )
     for label, weight in given.items():
         number = isinstance(weight, (int, float, np.integer, np.floating))
@@ -183,14 +184,23 @@ def training_weights(
     of_classes: npt.NDArray[np.float32] | None,
     of_texts: npt.NDArray[np.float64] | None,
     targets: npt.NDArray[np.int32],
-) -> npt.NDArray[np.float32] | None:
-    """[texts] the products of both weights, None where there is neither.
+) -> npt.NDArray[np.float64] | None:
+    """[texts] the products of both weights, None where there is neither."""
+    if of_texts is None:
+        return None if of_classes is None else of_classes[targets].astype(np.float64)
+    return of_texts if of_classes is None else of_texts * of_classes[targets]
+
+
+def float32_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """The weights as the network's training has them, too small ones as 0.
 
     DataError if no text would count.
     """
-    if of_texts is None:
-        return None if of_classes is None else of_classes[targets]
-    weights = of_texts if of_classes is None else of_texts * of_classes[targets]
-    if not weights.any():
-        raise DataError("sample_weight is zero for every training text; give some text more")
-    return weights.astype(np.float32)
+    smallest = np.finfo(np.float32).tiny  # below it, float32 loses digits, and kernels flush to 0
+    counted = np.where(weights >= smallest, weights, 0.0).astype(np.float32)
+    if not counted.any():
+        raise DataError(
+            "sample_weight is zero for every training text, or below 1.2e-38, which float32 takes "
+            "for zero; give some text more"
+        )
+    return counted

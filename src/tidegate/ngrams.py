@@ -161,14 +161,16 @@ def fit_ngrams(
     cost: float = 1.0,
     seed: int = 0,
     start: NgramModel | None = None,
+    counts: npt.NDArray[np.float64] | None = None,
 ) -> NgramModel:
     """Logistic regression of each class against the others; of class 1 where there are two.
 
     rows: as ``hash_texts`` makes them with these settings. classes: [texts] class numbers below
     ``count``; or [texts, count] of 0 and 1, where each column is fitted by itself. cost: what a
     text's loss counts against the squares of the weights. start: a model of the same settings and
-    classes to go on from; the squares are then of what is added to its weights. The same bits for
-    any number of threads.
+    classes to go on from; the squares are then of what is added to its weights. counts: [texts] how
+    much each text counts, above 0; None where all count 1. One that counts 2 is as two texts are.
+    The same bits for any number of threads.
     """
     several = classes.ndim == 2
     columns = 1 if count == 2 and not several else count
@@ -177,6 +179,10 @@ def fit_ngrams(
     check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
     check_range("classes", classes, 2 if several else count)
     _check_rows(rows, 1 << bits)
+    if counts is not None:
+        check_array("counts", counts, (len(rows),), np.float64)
+        if not (np.isfinite(counts) & (counts > 0.0)).all():
+            raise ShapeError("counts has numbers that are not above 0 and finite")
 
     def fit(numbers: Int32, outputs: slice, seed: int) -> tuple[Float32, Float32]:
         weights = np.empty((1 << bits, outputs.stop - outputs.start), np.float32)
@@ -184,7 +190,7 @@ def fit_ngrams(
         if start is not None:
             weights[...], bias[...] = start.weights[:, outputs], start.bias[outputs]
         settings = cost, _ROUNDS, _TOLERANCE, seed, start is not None
-        _kernels.fit_linear(rows.buckets, rows.offsets, numbers, *settings, weights, bias)
+        _kernels.fit_linear(rows.buckets, rows.offsets, numbers, counts, *settings, weights, bias)
         return weights, bias
 
     if several:

@@ -34,14 +34,17 @@ class Dropout:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            rate = getattr(self, field.name)
-            if isinstance(rate, bool) or not isinstance(
-                rate, (int, float, np.integer, np.floating)
-            ):
-                raise ConfigError(f"dropout: {field.name}={rate!r} is not a number")
-            if not 0.0 <= rate < 1.0:
-                raise ConfigError(f"dropout: {field.name}={rate!r} must be at least 0 and below 1")
-            object.__setattr__(self, field.name, float(rate))
+            rate = check_rate(f"dropout: {field.name}", getattr(self, field.name))
+            object.__setattr__(self, field.name, rate)
+
+
+def check_rate(name: str, rate: object) -> float:
+    """A rate of dropout, from 0 to below 1. ConfigError for anything else."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
+        raise ConfigError(f"{name}={rate!r} is not a number")
+    if not 0.0 <= rate < 1.0:
+        raise ConfigError(f"{name}={rate!r} must be at least 0 and below 1")
+    return float(rate)
 
 
 class Noise:

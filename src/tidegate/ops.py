@@ -109,7 +109,7 @@ def isa(precision: Precision | None = None) -> str:
 
 def use_isa(name: str) -> None:
     """Use the given instruction set from now on. ConfigError if the machine lacks it."""
-    if not _kernels.use(name):
+    if not isinstance(name, str) or not _kernels.use(name):
         raise unknown_choice("TIDEGATE_ISA", name, available_isas())
 
 

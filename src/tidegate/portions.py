@@ -7,7 +7,7 @@ text some dozens of bytes stay in memory: where its ids begin, its label, its pl
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.checks import check_text_pair
 from tidegate.columns import unwrapped
-from tidegate.data.survey import Survey, Tally
+from tidegate.data.survey import Survey, Tally, TextsAndLabels
 from tidegate.errors import ConfigError, DataError
 from tidegate.metrics import LabeledSet
-from tidegate.ngrams import MOST_TEXTS, BucketCount, BucketRows, hash_texts
-from tidegate.preparing import NgramSet, Prepared, learnt_from, listed_texts, weights_of
+from tidegate.ngrams import BucketCount, BucketRows, hash_texts
+from tidegate.preparing import (
+    NgramSet,
+    Prepared,
+    chosen_counts,
+    counts_of,
+    learnable,
+    listed_texts,
+    training_set,
+)
 from tidegate.stored import BLOCK_ROWS, StoredRows, StoredTexts, Work
 from tidegate.targets import TargetReader, targets_of
 from tidegate.text import Tokenizer, WordCounter, check_tokenizer, token_counts
@@ -89,7 +98,7 @@ def prepare_portions(
     work: Work,
     *,
     validation: tuple[Iterable[str], Iterable[Any]] | None = None,
-    test: Iterable[str] | None = None,
+    test: tuple[Iterable[str], Iterable[Any]] | None = None,
     start: Start | None = None,
 ) -> Generator[ReadResult | Survey, None, Prepared]:
     """What ``preparing.prepare`` makes, with the texts' ids on disk.
@@ -100,8 +109,11 @@ def prepare_portions(
     """
     scan = _Scan(options)
     yield from scan.read(portions)
-    held_texts = None if validation is None else listed_texts(validation[0])
-    yield scan.survey(options, held_texts, test)
+    held_texts, held_labels = _pair("validation", validation)
+    held_out = {"validation": (held_texts, held_labels)} if validation is not None else {}
+    if test is not None:
+        held_out["test"] = _pair("test", test)
+    yield scan.survey(options, held_out)
     classes, targets = scan.targets(start)
     tokenizer = scan.tokenizer(options, start)
     bits = scan.bits(len(classes), start) if options.ngrams else 0
@@ -109,14 +121,15 @@ def prepare_portions(
     del scan  # it holds all words
     train_rows, held_rows = options.split(len(targets))
     held_set = None
-    if validation is not None and held_texts is not None:
+    if validation is not None:
         train_rows, held_rows = np.concatenate([train_rows, held_rows]), held_rows[:0]
         many = targets.ndim == 2
         held_set = LabeledSet(
             tokenizer.encode_all(held_texts, options.max_length),
-            targets_of(classes, validation[1], len(held_texts), many=many),
+            targets_of(classes, held_labels, len(held_texts), many=many),
         )
-    learnt, again = learnt_from(train_rows, held_rows)
+    counts = counts_of(options, classes, targets, train_rows)
+    learnt, learnt_first, again = learnable(counts, train_rows, held_rows)
     ids = StoredRows(work.file(), tokenizer.vocabulary.size - 1)
     hashed = None
     if options.ngrams:
@@ -138,14 +151,15 @@ def prepare_portions(
     ngrams = None
     if hashed is not None:
         held = partial(hashed.blocks, held_rows)
-        if held_texts is not None:
+        if validation is not None:
             held_hashed = hash_texts(held_texts, tokenizer.kind, options.ngrams, bits)
             held = partial(iter, [held_hashed])
         ngrams = NgramSet(
             bits,
             hashed.mapped(learnt),
             targets[learnt],
-            min(len(train_rows), MOST_TEXTS),
+            chosen_counts(counts, learnt),
+            learnt_first,
             again,
             held,
         )
@@ -154,11 +168,7 @@ def prepare_portions(
     return Prepared(
         classes,
         tokenizer,
-        LabeledSet(
-            StoredTexts(ids, train_rows),
-            targets[train_rows],
-            weights_of(options, classes, targets, train_rows),
-        ),
+        training_set(StoredTexts(ids, train_rows), targets, counts, train_rows),
         held_set,
         len(targets),
         ngrams,
@@ -190,21 +200,24 @@ class _Scan:
     def survey(
         self,
         options: TextClassifier,
-        validation: Iterable[str] | None,
-        test: Iterable[str] | None,
+        separate: Mapping[str, tuple[Sequence[str], Any]],
     ) -> Survey:
         training, held_rows = options.split(len(self._targets))
-        held_out: dict[str, npt.NDArray[np.int64] | Iterable[str]] = {}
-        if validation is not None:
+        held_out: dict[str, Int64 | TextsAndLabels] = {}
+        if "validation" in separate:
             training = np.concatenate([training, held_rows])
-            held_out["validation"] = validation
         elif len(held_rows):
             held_out["validation"] = held_rows
-        if test is not None:
-            held_out["test"] = test
+        for name, (texts, labels) in separate.items():
+            held_out[name] = texts, _names(labels)
         if not len(training):
             raise DataError("there are no texts to train on; give at least two, of two classes")
-        return self._tally.survey(options.max_length, training=training, held_out=held_out)
+        return self._tally.survey(
+            options.max_length,
+            training=training,
+            held_out=held_out,
+            several=self._targets.several,
+        )
 
     def targets(self, start: Start | None) -> tuple[npt.NDArray[Any], Int32]:
         return self._targets.targets(None if start is None else start.known)
@@ -255,6 +268,14 @@ class _Hashed:
             offsets[done + 1 : done + 1 + len(block)] = offsets[done] + block.offsets[1:]
             done += len(block)
         return BucketRows(file.mapped(np.int32), offsets)
+
+
+def _pair(name: str, given: Any) -> tuple[Sequence[str], Any]:
+    """Texts and labels, neither of which there may be."""
+    if given is None:
+        return [], []
+    texts, labels = check_text_pair(name, given)
+    return listed_texts(texts), unwrapped(labels)
 
 
 def _names(labels: Any) -> list[tuple[str, ...]]:

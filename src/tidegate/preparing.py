@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.checks import check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError
-from tidegate.labels import class_weights, text_weights, training_weights
+from tidegate.labels import class_weights, float32_weights, text_weights, training_weights
 from tidegate.metrics import LabeledSet
 from tidegate.ngrams import MOST_TEXTS, BucketRows, bits_for, hash_texts
+from tidegate.stored import Texts
 from tidegate.targets import encode_targets, targets_of
 from tidegate.text import Tokenizer, check_texts, check_tokenizer
 
@@ -32,14 +34,16 @@ Int64 = npt.NDArray[np.int64]
 class NgramSet:
     """What the linear model beside a network learns from.
 
-    bits: of the buckets. rows, targets: texts in the order in which they are learnt from; the first
-    ``training`` of them, and where ``again`` is true then all of them, validation texts included.
+    bits: of the buckets. rows, targets, counts: texts in the order in which they are learnt from,
+    and how much each counts, None for 1; the first ``training`` of them, and where ``again`` is
+    true then all of them, validation texts included.
     held: makes the validation texts' rows, block by block.
     """
 
     bits: int
     rows: BucketRows
     targets: Int32
+    counts: npt.NDArray[np.float64] | None
     training: int
     again: bool
     held: Callable[[], Iterator[BucketRows]]
@@ -74,7 +78,7 @@ def listed_texts(texts: Iterable[str]) -> Sequence[str]:
     return texts if isinstance(texts, list) else list(texts)
 
 
-def learnt_from(training: Int64, held: Int64) -> tuple[Int64, bool]:
+def _learnt_from(training: Int64, held: Int64) -> tuple[Int64, bool]:
     """The rows that a linear model learns from, of at most MOST_TEXTS; and whether from all twice.
 
     Once the factors of both models are found, it may know the validation texts, too: see
@@ -109,25 +113,23 @@ def prepare(
         held_targets = targets[held_rows]
     else:
         train_rows, held_rows = np.concatenate([train_rows, held_rows]), held_rows[:0]
-        held_texts = listed_texts(validation[0])
-        held_targets = targets_of(classes, validation[1], len(held_texts), many=many)
-    weights = weights_of(options, classes, targets, train_rows, text_weight)
+        held, held_labels = check_text_pair("validation", validation)
+        held_texts = listed_texts(held)
+        held_targets = targets_of(classes, held_labels, len(held_texts), many=many)
+    counts = counts_of(options, classes, targets, train_rows, text_weight)
     ngrams = None
     if options.ngrams:
         linear = None if start is None else start.classifier.ngrams_
         longest = options.ngrams
         bits = bits_for(listed, kind, longest, len(classes)) if linear is None else linear.bits
-        counted, held_counted = (
-            rows if text_weight is None else rows[text_weight[rows] > 0]
-            for rows in (train_rows, held_rows)
-        )
-        rows, again = learnt_from(counted, held_counted)
+        rows, first, again = learnable(counts, train_rows, held_rows)
         held_hashed = hash_texts(held_texts, kind, longest, bits)
         ngrams = NgramSet(
             bits,
             hash_texts((listed[row] for row in rows.tolist()), kind, longest, bits),
             targets[rows],
-            min(len(counted), MOST_TEXTS),
+            chosen_counts(counts, rows),
+            first,
             again,
             lambda: iter([held_hashed]),
         )
@@ -135,8 +137,8 @@ def prepare(
     return Prepared(
         classes,
         tokenizer,
-        LabeledSet(
-            tokenizer.encode_all(listed, read).select(train_rows), targets[train_rows], weights
+        training_set(
+            tokenizer.encode_all(listed, read).select(train_rows), targets, counts, train_rows
         ),
         LabeledSet(tokenizer.encode_all(held_texts, read), held_targets),
         len(listed),
@@ -144,19 +146,47 @@ def prepare(
     )
 
 
-def weights_of(
+def counts_of(
     options: TextClassifier,
     classes: npt.NDArray[Any],
     targets: Int32,
-    rows: Int64,
+    training: Int64,
     text_weight: npt.NDArray[np.float64] | None = None,
-) -> npt.NDArray[np.float32] | None:
-    """[rows] how much each of the rows that train counts; None where all count 1."""
+) -> npt.NDArray[np.float64] | None:
+    """[texts] how much each text counts; None where all count 1.
+
+    training: the rows by which classes are balanced. The linear model is fitted on those of
+    validation in the end, too.
+    """
     if targets.ndim == 2 and options.class_weight is not None:
         raise ConfigError(
             f"class_weight={options.class_weight!r} is for one label a text, and these have "
             "several; leave it out, or give sample_weight"
         )
-    of_texts = None if text_weight is None else text_weight[rows]
-    of_classes = class_weights(options.class_weight, classes, targets[rows])
-    return training_weights(of_classes, of_texts, targets[rows])
+    of_classes = class_weights(options.class_weight, classes, targets[training])
+    return training_weights(of_classes, text_weight, targets)
+
+
+def learnable(
+    counts: npt.NDArray[np.float64] | None, training: Int64, held: Int64
+) -> tuple[Int64, int, bool]:
+    """What ``NgramSet`` says of these rows: those learnt from, of how many first, and if again."""
+    if counts is not None:
+        training, held = (rows[counts[rows] > 0] for rows in (training, held))
+    rows, again = _learnt_from(training, held)
+    return rows, min(len(training), MOST_TEXTS), again
+
+
+def chosen_counts(
+    counts: npt.NDArray[np.float64] | None, rows: Int64
+) -> npt.NDArray[np.float64] | None:
+    """[rows] the counts of the given rows."""
+    return None if counts is None else counts[rows]
+
+
+def training_set(
+    texts: Texts, targets: Int32, counts: npt.NDArray[np.float64] | None, rows: Int64
+) -> LabeledSet:
+    """What a network learns from. texts: in the order of ``rows``; targets, counts: of all."""
+    weights = None if counts is None else float32_weights(counts[rows])
+    return LabeledSet(texts, targets[rows], weights)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file, ops
+from tidegate.columns import unwrapped
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
@@ -17,10 +18,10 @@ from tidegate.labels import encode_labels
 from tidegate.metrics import LabeledSet
 from tidegate.model import TextModel
 from tidegate.optim import Adam
-from tidegate.preparing import weights_of
+from tidegate.preparing import counts_of, training_set
 from tidegate.records import EpochResult, TrainConfig
 from tidegate.targets import are_several, targets_of
-from tidegate.text import Tokenizer, check_tokenizer
+from tidegate.text import Tokenizer, check_column, check_tokenizer
 from tidegate.training import make_adam, train_pass
 
 if TYPE_CHECKING:
@@ -79,14 +80,12 @@ def partial_fit(
     targets = targets_of(known, labels, len(texts), many=many)
     if not len(texts):
         raise DataError("there are no texts to train on; give at least one")
-    weights = weights_of(classifier, known, targets, np.arange(len(targets)))
+    rows = np.arange(len(targets))
+    counts = counts_of(classifier, known, targets, rows)
     training = classifier._training()
     tokenizer, stream = _stream(classifier, texts, known, training, many=many)
-    examples = LabeledSet(
-        tokenizer.encode_all(texts, stream.model.config.max_length),
-        targets,
-        weights,
-    )
+    encoded = tokenizer.encode_all(texts, stream.model.config.max_length)
+    examples = training_set(encoded, targets, counts, rows)
     classifier._stream = None
     result = stream.learn(examples, classifier._train_config(epochs=1))
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []
@@ -132,6 +131,8 @@ def _stream(
 def _classes(classifier: TextClassifier, given: Iterable[Any] | None) -> npt.NDArray[Any]:
     """All labels that there may be. DataError if they are not known or not the earlier ones."""
     if given is not None:
+        given = unwrapped(given)
+        check_column("classes", given, "give a list of all labels")
         listed = list(given)
         given_classes, _ = encode_labels(listed, len(listed))
     if not classifier.__sklearn_is_fitted__():

@@ -64,6 +64,11 @@ class TargetReader:
             return sum(map(len, self._indicators))
         return len(self._counts if self._form == _LISTS else self._found)
 
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels."""
+        return self._form in (_LISTS, _INDICATORS)
+
     def add(self, labels: Iterable[Any], texts: int) -> None:
         """Read the labels of so many texts more. DataError for what are none."""
         if _is_indicator(labels):
@@ -84,7 +89,7 @@ class TargetReader:
 
     def targets(self, start: Known | None = None) -> tuple[npt.NDArray[Any], Int32]:
         """What ``encode_targets`` gives of all labels that were read."""
-        several = self._form in (_LISTS, _INDICATORS)
+        several = self.several
         if start is not None and self._form:
             _check_form(start, several)
         known = None if start is None else start.classes

@@ -17,6 +17,7 @@ from tidegate.cli.explain import explain
 from tidegate.cli.exporting import export
 from tidegate.cli.importing import import_
 from tidegate.cli.info import info
+from tidegate.cli.messages import in_options
 from tidegate.cli.predict import predict
 from tidegate.cli.train import train
 from tidegate.errors import TidegateError, TrainingInterrupted
@@ -71,9 +72,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    command = get_command(app)
+    named = next((word for word in arguments if not word.startswith("-")), "")
+    chosen = getattr(command, "commands", {}).get(named)
     try:
         # Not app(): it would turn Ctrl-C and a closed pipe into exits before they are told apart.
-        command = get_command(app)
         with command.make_context("tidegate", arguments) as context:
             command.invoke(context)
         terminal.flush()
@@ -82,7 +85,7 @@ def _run(arguments: list[str]) -> int:
         return exit_request.exit_code
     except TrainingInterrupted as stop:
         terminal.settle_output()
-        terminal.complain(_with_options(str(stop)))
+        terminal.complain(in_options(str(stop), chosen))
         return 128 + stop.signal_number
     except terminal.OutputClosedError as closed:
         terminal.settle_output()
@@ -90,7 +93,7 @@ def _run(arguments: list[str]) -> int:
             terminal.complain(str(closed))
         return 141
     except TidegateError as error:
-        return _refuse(_with_options(str(error)))
+        return _refuse(in_options(str(error), chosen))
     except MemoryError as error:
         return _refuse(f"not enough memory ({error}); use smaller sizes or a smaller batch")
     except typer.TyperException as error:
@@ -110,25 +113,6 @@ def _refuse(message: str) -> int:
     message = re.sub(r"\S{300,}", lambda word: f"{word[0][:80]}...{word[0][-20:]}", message)
     terminal.complain(f"error: {message}")
     return 2
-
-
-# The library's names of what the options set: in its messages they stand before "=".
-_PARAMETERS = {"random_state": "seed", "validation_fraction": "validation"} | {
-    name: name.replace("_", "-")
-    for name in (
-        *("cell", "reset", "hidden_size", "embedding_size", "vocabulary_size", "max_length"),
-        *("epochs", "batch_size", "learning_rate", "clip_norm", "seed", "threads", "quantize"),
-        *("precision", "preset", "data", "method", "format", "encoding", "validation", "test"),
-        *("max_loss", "labels", "name", "to"),
-        *("first_id", "padding_id", "start_id", "unknown_id"),
-    )
-}
-_PARAMETER = re.compile(rf"(^|[ (])({'|'.join(_PARAMETERS)})(?==\S)")
-
-
-def _with_options(message: str) -> str:
-    """A message of the library's, with ``--batch-size=0`` where it says ``batch_size=0``."""
-    return _PARAMETER.sub(lambda found: f"{found[1]}--{_PARAMETERS[found[2]]}", message)
 
 
 def _usage_message(error: typer.TyperException) -> str:

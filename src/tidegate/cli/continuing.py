@@ -55,7 +55,8 @@ def begin(
     text_column: str | None,
     label_column: str | None,
     encoding: str | None,
-    label_separator: str | None = None,
+    delimiter: str | None,
+    label_separator: str | None,
 ) -> Start | None:
     """What ``--from`` begins with, or None without it. others: files that are none of these."""
     if model is None:
@@ -97,6 +98,7 @@ def begin(
             text_column=text_column,
             label_column=label_column,
             encoding=encoding,
+            delimiter=delimiter,
             min_classes=1,
         )
         earlier = dataset.train if dataset.test is None else dataset.test

@@ -11,38 +11,45 @@ if TYPE_CHECKING:
 _SHOWN_LABELS = 10
 
 
-def examine(classifier: TextClassifier, dataset: Dataset) -> Survey:
+def examine(
+    classifier: TextClassifier, dataset: Dataset, label_separator: str | None = None
+) -> Survey:
     """The figures of a data set as the classifier will read it."""
     from tidegate import data
     from tidegate.text import check_tokenizer, token_counts
 
     train = dataset.train
-    training, validation = classifier.split(len(train))
+    training, validation = (rows.tolist() for rows in classifier.split(len(train)))
     held_out = {}
     if dataset.validation is not None:
-        held_out["validation"] = dataset.validation.texts
-    elif len(validation):
-        held_out["validation"] = [train.texts[row] for row in validation]
+        training = list(range(len(train)))
+        held_out["validation"] = dataset.validation
+    elif validation:
+        held_out["validation"] = train.select(validation)
     if dataset.test is not None:
-        held_out["test"] = dataset.test.texts
+        held_out["test"] = dataset.test
     return data.survey(
         train,
         token_counts(check_tokenizer(classifier.tokenizer), train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
+        label_separator=label_separator,
     )
 
 
 def describe(found: Survey) -> list[str]:
-    """The figures in two lines, and a third one if there is something to look at."""
+    """The figures in two lines, and others if there is something to look at or to know."""
+    from tidegate import data
+
     labels = [f"{count:,} {label}" for label, count in found.classes.items()]
     more = len(labels) - _SHOWN_LABELS
     if more > 0:
         labels = [*labels[:_SHOWN_LABELS], f"and {more:,} more"]
+    none = f"; {found.unlabelled:,} texts without any" if found.unlabelled else ""
     lengths = found.lengths
     lines = [
-        f"labels: {', '.join(labels)}",
+        f"labels: {', '.join(labels)}{none}",
         f"tokens: half of the texts have up to {lengths['p50']:,}, 90 % up to {lengths['p90']:,}, "
         f"the longest {lengths['longest']:,}; "
         + (
@@ -54,10 +61,12 @@ def describe(found: Survey) -> list[str]:
     counts = {
         "empty": found.empty,
         "exact copies of others": found.copies,
-        "with more than one label": found.conflicting,
+        ("with different labels" if found.several else "with more than one label"): (
+            found.conflicting
+        ),
         **{f"of {name} also in training": count for name, count in found.shared.items()},
     }
     notes = [f"{what} {count:,}" for what, count in counts.items() if count]
     if notes:
         lines.append(f"texts to look at: {', '.join(notes)}")
-    return lines
+    return lines + [f"note: {note}" for note in data.notes(found)]

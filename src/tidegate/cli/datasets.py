@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.cli import data_report
-from tidegate.cli.labels import check_separated, split_labels
+from tidegate.cli.labels import split_labels
 from tidegate.cli.progress import until_surveyed
-from tidegate.errors import ConfigError, DataError
+from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
     from tidegate.continuing import Start
-    from tidegate.data import Dataset, LabeledPortions, StreamedDataset, Survey
+    from tidegate.data import Dataset, LabeledPortions, LabeledTexts, StreamedDataset, Survey
     from tidegate.estimator import TextClassifier
     from tidegate.portions import ReadResult
 
@@ -45,17 +45,19 @@ def in_memory(
     start: Start | None,
 ) -> Begun:
     """A training on a data set that is there."""
-    if start is None:  # else it is known that a text may have several
-        check_separated(dataset.train.labels, separator)
+    from tidegate import data
+
+    if separator is not None and start is None:  # else it is known that a text may have several
+        data.check_separated(dataset.train.labels, separator)
     steps = classifier.fit_steps(
         dataset.train.texts,
         split_labels(dataset.train.labels, separator),
         checkpoint=checkpoint,
         resume=resume,
-        validation=_validation(dataset, separator),
+        validation=_labelled(dataset.validation, separator),
         start=start,
     )
-    found = data_report.examine(classifier, dataset) if surveyed else None
+    found = data_report.examine(classifier, dataset, separator) if surveyed else None
     return Begun(dataset, len(dataset.train), found, steps)
 
 
@@ -71,27 +73,26 @@ def streamed(
     start: Start | None,
 ) -> Begun:
     """A training on a table that is read here for the first time."""
+    from tidegate import data
+
     portions = dataset.train if separator is None else _SplitPortions(dataset.train, separator)
     steps = classifier.fit_stream_steps(
         portions,
         folder=folder,
         checkpoint=checkpoint,
         resume=resume,
-        validation=_validation(dataset, separator),
-        test=None if dataset.test is None else dataset.test.texts,
+        validation=_labelled(dataset.validation, separator),
+        test=_labelled(dataset.test, separator),
         start=start,
     )
     readings: dict[int, ReadResult] = {}
     steps = _noted(steps, readings)
     found = until_surveyed(steps, quiet=quiet)
     if isinstance(portions, _SplitPortions) and start is None and not portions.several:
-        check_separated([next(iter(found.classes), "")], separator)
-    if dataset.test is not None:
-        # Now, and not after the training.
-        known = set(found.classes)
-        if start is not None:
-            known |= set(start.classifier.classes_.tolist())
-        _check_known(dataset.test.labels, separator, known)
+        data.check_separated(list(found.classes), portions.separator)
+    # Now, and not after the training.
+    known = [] if start is None else start.classifier.classes_.tolist()
+    dataset.check_held_out([*found.classes, *known])
     return Begun(dataset, found.rows, found, steps, readings)
 
 
@@ -114,31 +115,14 @@ class _SplitPortions:
     """Portions of a table whose cells hold several labels."""
 
     def __init__(self, portions: LabeledPortions, separator: str) -> None:
-        self._portions, self._separator = portions, separator
+        self._portions, self.separator = portions, separator
         self.several = False  # whether the separator was seen
 
     def __iter__(self) -> Iterator[tuple[list[str], Any]]:
         for texts, cells in self._portions:
-            self.several = self.several or any(self._separator in cell for cell in cells)
-            yield texts, split_labels(cells, self._separator)
+            self.several = self.several or any(self.separator in cell for cell in cells)
+            yield texts, split_labels(cells, self.separator)
 
 
-def _validation(
-    dataset: Dataset | StreamedDataset, separator: str | None
-) -> tuple[list[str], Any] | None:
-    separate = dataset.validation
-    if separate is None:
-        return None
-    return separate.texts, split_labels(separate.labels, separator)
-
-
-def _check_known(cells: list[str], separator: str | None, known: set[str]) -> None:
-    from tidegate.data.readers import listed
-
-    rows = [[cell] for cell in cells] if separator is None else split_labels(cells, separator)
-    unknown = sorted({label for row in rows for label in row} - known)
-    if unknown:
-        raise DataError(
-            f"the test texts have labels that the training texts don't have: {listed(unknown)}; "
-            f"they have {listed(sorted(known))}: rename them, or choose another label column"
-        )
+def _labelled(texts: LabeledTexts | None, separator: str | None) -> tuple[list[str], Any] | None:
+    return None if texts is None else (texts.texts, split_labels(texts.labels, separator))

@@ -18,6 +18,7 @@ def evaluate(
     label_separator: options.LabelSeparator = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
     report: options.Report = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -35,7 +36,6 @@ def evaluate(
         files.check_distinct(
             {"MODEL": model, "SOURCE": Path(source), "--data": data, "--report": report}
         )
-    labels.check_separator(label_separator, source)
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import __version__, storage
     from tidegate import data as datasets
@@ -54,6 +54,8 @@ def evaluate(
         label_column=label_column,
         format=table_format,
         encoding=encoding,
+        delimiter=delimiter,
+        label_separator=label_separator,
         progress=terminal.progress_wanted(quiet),
         min_classes=1,
     )

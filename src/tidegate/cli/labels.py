@@ -17,35 +17,11 @@ if TYPE_CHECKING:
 JOINED_BY = ";"  # where several labels are printed in one field
 
 
-def check_separator(separator: str | None, source: str) -> None:
-    """ConfigError for one that separates nothing, or for a SOURCE with one label a text."""
-    if separator is None:
-        return
-    if not separator.strip():
-        raise ConfigError(
-            f"--label-separator {separator!r} is blank, and blanks around labels do not count; "
-            "give a mark such as ';'"
-        )
-    if source == "imdb":
-        raise ConfigError("imdb has one label a text: leave out --label-separator")
-
-
-def check_separated(cells: Sequence[str], separator: str | None) -> None:
-    """ConfigError if no cell of a training has the separator: another one may stand there."""
-    if separator is None or any(separator in cell for cell in cells):
-        return
-    raise ConfigError(
-        f"--label-separator {separator!r} stands in none of the labels, such as {cells[0]!r}; give "
-        "the mark that stands between several, or leave it out"
-    )
-
-
 def split_labels(cells: Sequence[str], separator: str | None) -> Sequence[Any]:
-    """Each cell's labels, without blanks around them, each once; the cells if no separator."""
-    if separator is None:
-        return cells
-    parts = ([part.strip() for part in cell.split(separator)] for cell in cells)
-    return [list(dict.fromkeys(part for part in row if part)) for row in parts]
+    """Each cell's labels, where a separator says that there may be several; else the cells."""
+    from tidegate import data
+
+    return cells if separator is None else data.split_labels(cells, separator)
 
 
 def known_labels(

@@ -39,6 +39,11 @@ def number(text: str) -> float:
     return value
 
 
+def delimiter(text: str) -> str:
+    """One character; a tab, which is hard to type, also by its name or as \\t."""
+    return "\t" if text.lower() in ("tab", "\\t") else text
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """What ``--validation`` names: a share of the training texts, or a file of its own."""
@@ -113,7 +118,18 @@ LabelSeparator = Annotated[
     typer.Option(
         "--label-separator",
         metavar="MARK",
-        help="What stands between the labels of a text that has several, such as ';'.",
+        help="What stands between the labels of a text that has several, such as ';'; an empty "
+        "cell then is a text without labels.",
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        parser=delimiter,
+        metavar="MARK",
+        help="What stands between the cells of a .csv or .tsv file, such as ';' or tab. Without "
+        "it, a .csv file's first rows say whether it is a comma, ';', a tab or '|'.",
     ),
 ]
 Format = Annotated[

@@ -50,6 +50,7 @@ def predict(
     text_column: options.TextColumn = None,
     table_format: options.Format = None,
     encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -73,7 +74,11 @@ def predict(
       cat lines.txt | tidegate predict model.safetensors --json
     """
     texts = texts or []
-    given = {"--text-column": text_column, "--format": table_format}
+    given = {
+        "--text-column": text_column,
+        "--format": table_format,
+        "--delimiter": delimiter,
+    }
     _check_options(texts, table, output, given, encoding, as_json=as_json)
 
     # Imported late: help and errors in the options must not wait for NumPy.
@@ -82,7 +87,7 @@ def predict(
 
     source = None
     if table is not None:
-        source = data.source_of(table, format=table_format, encoding=encoding)
+        source = data.source_of(table, format=table_format, encoding=encoding, delimiter=delimiter)
     if source is not None and output is not None:
         _classify_table(model, source, output, text_column)
         return

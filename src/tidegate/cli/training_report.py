@@ -44,7 +44,7 @@ def results(
     quantize: str | None,
 ) -> dict[str, Any]:
     """What ``--report`` writes, but for the seconds of the whole command."""
-    from tidegate import __version__, ops
+    from tidegate import __version__, data, ops
 
     # What really ran, where the options leave it to the data or the machine.
     resolved = {
@@ -63,7 +63,7 @@ def results(
                 {"texts": read.texts, "seconds": read.seconds} for read in run.readings.values()
             ],
         },
-        "data": found.to_json(),
+        "data": found.to_json() | {"notes": data.notes(found)},
         "config": classifier.get_params() | resolved,
         "machine": files.machine(classifier.model_.precision),
         "epochs": [asdict(epoch) for epoch in classifier.history_],

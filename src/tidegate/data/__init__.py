@@ -5,6 +5,8 @@ from __future__ import annotations
 from tidegate.data.dataset import Dataset, LabeledTexts
 from tidegate.data.formats import Source, Target, source_of, target_of
 from tidegate.data.imdb import load_imdb
+from tidegate.data.notes import notes
+from tidegate.data.separated import check_separated, split_labels
 from tidegate.data.sources import load
 from tidegate.data.streams import (
     LabeledPortions,
@@ -26,15 +28,18 @@ __all__ = [
     "Survey",
     "Target",
     "TextStream",
+    "check_separated",
     "check_target",
     "is_large",
     "load",
     "load_imdb",
     "load_table",
+    "notes",
     "open_dataset",
     "open_labeled",
     "open_texts",
     "source_of",
+    "split_labels",
     "survey",
     "target_of",
     "write_predictions",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tidegate.data.formats import DELIMITERS, Source
-from tidegate.data.readers import Table, kind, listed, other_delimiter
-from tidegate.errors import DataError
+from tidegate.data.readers import ABSENT, Table, delimiter_of, kind, listed, other_delimiter
+from tidegate.errors import ConfigError, DataError
 
 # column names that say what a column holds, the most telling first
 TEXT_NAMES = (
@@ -25,11 +26,18 @@ LABEL_NAMES = (
 GIVEN, NAMED = "given", "named so"  # how a column was found, if its content was not looked at
 
 _MOST_LABELS = 100  # a column with more values is not guessed to hold labels
+# More different numbers than this are measured or counted; with decimal places, and without.
+_MOST_GRADES = {False: 10, True: 20}
+_ROWS_OF_A_CODE = 5  # what numbers that name classes stand in, at least and on average
+_WHOLE = re.compile("[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s?%?")
 _LONGEST_NAME = (60, 6)  # characters, words; a longer column name is a text
 
 
 def named(table: Table, name: str, purpose: str) -> int:
     """The number of the column called ``name``. DataError if there is none, or more than one."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{purpose}_column={name!r} is no name of a column; give a str")
     if table.columns.count(name) > 1:
         raise DataError(f"{table.source.name} has more than one column named {name!r}: rename one")
     if name in table.columns:
@@ -45,13 +53,10 @@ def named(table: Table, name: str, purpose: str) -> int:
     )
 
 
-def _well_known(table: Table, names: Iterable[str], taken: int | None) -> int | None:
+def _all_well_known(table: Table, names: Iterable[str]) -> list[int]:
+    """The columns with these names, whatever the case, in the order of the names."""
     columns = [column.strip().lower() for column in table.columns]
-    for name in names:
-        for place, column in enumerate(columns):
-            if column == name and place != taken:
-                return named(table, table.columns[place], name)
-    return None
+    return [place for name in names for place, column in enumerate(columns) if column == name]
 
 
 def find_text(head: Table, name: str | None, taken: int | None = None) -> tuple[int, str]:
@@ -63,9 +68,9 @@ def find_text(head: Table, name: str | None, taken: int | None = None) -> tuple[
     """
     if name is not None:
         return named(head, name, "text"), GIVEN
-    column = _well_known(head, TEXT_NAMES, taken)
-    if column is not None:
-        return column, NAMED
+    for column in _all_well_known(head, TEXT_NAMES):
+        if column != taken:
+            return named(head, head.columns[column], "text"), NAMED
     if other := other_delimiter(head.source, head.columns):
         raise DataError(
             f"{head.source.name}: {other}, or name the column by text_column (--text-column)"
@@ -89,22 +94,26 @@ def find_text(head: Table, name: str | None, taken: int | None = None) -> tuple[
     return max(lengths, key=lengths.__getitem__), "guessed by its long texts"
 
 
-def find_label(table: Table, text: int) -> tuple[int, str]:
+def find_label(table: Table, text: int, *, learnt: bool = True) -> tuple[int, str]:
     """The number of the label column, and how it was found.
 
     It is the first with a well-known name, or else the one with the fewest different values.
-    table: all rows. text: the text column. DataError if it can't be found.
+    table: all rows. text: the text column. learnt: whether the labels are to be learnt; then a
+    column of one value or of measured numbers is passed over, as long as there is another with a
+    well-known name. DataError if it can't be found.
     """
-    column = _well_known(table, LABEL_NAMES, text)
-    if column is not None:
-        return column, NAMED
+    well_known = [place for place in _all_well_known(table, LABEL_NAMES) if place != text]
+    if well_known:
+        usable = [place for place in well_known if not learnt or _can_be_learnt(table, place)]
+        column = (usable or well_known)[0]
+        return named(table, table.columns[column], "label"), NAMED
     most = max(2, min(_MOST_LABELS, len(table.rows) // 2))
     counts: dict[int, int] = {}
     for place, title in enumerate(table.columns):
         if place == text or not title.strip():
             continue
         values = {label_of(cell) for cell in table.cells(place)}
-        if None not in values and 2 <= len(values) <= most:
+        if 2 <= len(values) <= most and None not in values and not _many_numbers(values):
             counts[place] = len(values)
     if not counts:
         raise DataError(
@@ -112,6 +121,34 @@ def find_label(table: Table, text: int) -> tuple[int, str]:
             "labels: name the one by label_column (--label-column)"
         )
     return min(counts, key=counts.__getitem__), "guessed by its few values"
+
+
+def _can_be_learnt(table: Table, column: int) -> bool:
+    labels = [label_of(cell) or "" for cell in table.cells(column)]
+    return len(set(labels)) > 1 and not are_measures(labels)
+
+
+def _many_numbers(values: Iterable[str | None]) -> bool:
+    """Whether they are numbers, more different ones than grades and stars have."""
+    distinct = set(values)
+    whole = all(_WHOLE.fullmatch(value or "") for value in distinct)
+    return len(distinct) > _MOST_GRADES[whole] and all(map(_is_number, distinct))
+
+
+def are_measures(labels: Sequence[str]) -> bool:
+    """Whether labels are numbers that were measured or counted, and don't name classes.
+
+    There are many different ones, and they have decimal places or stand in few rows each.
+    """
+    distinct = set(labels)
+    if not _many_numbers(distinct):
+        return False
+    whole = all(_WHOLE.fullmatch(value) for value in distinct)
+    return not whole or len(labels) < _ROWS_OF_A_CODE * len(distinct)
+
+
+def _is_number(value: str | None) -> bool:
+    return value is not None and _NUMBER.fullmatch(value) is not None
 
 
 def refuse_data_as_header(table: Table, *, header_is_label: bool) -> None:
@@ -125,12 +162,11 @@ def refuse_data_as_header(table: Table, *, header_is_label: bool) -> None:
     if header_is_label or any(
         len(column) > characters or len(column.split()) > words for column in table.columns
     ):
-        delimiter = DELIMITERS[table.source.format]
         raise DataError(
             f"{table.source.name} seems to have no header: its first row "
             f"({listed(table.columns)}) reads like data; put a line such as "
-            f"{delimiter.join(('text', 'label'))!r} before it, or name the columns if that row is "
-            "the header"
+            f"{delimiter_of(table.source).join(('text', 'label'))!r} before it, or name the "
+            "columns if that row is the header"
         )
 
 
@@ -152,16 +188,31 @@ def check_texts(source: Source, name: str, cells: Sequence[Any], lines: Sequence
             )
 
 
-def checked_labels(table: Table, column: int) -> list[str]:
-    """The labels of a column. DataError for a cell that is none."""
+def checked_labels(table: Table, column: int, *, may_be_empty: bool = False) -> list[str]:
+    """The labels of a column. DataError for a cell that is none.
+
+    may_be_empty: an empty cell, and one that is not there, is the label "".
+    """
     labels: list[str] = []
     same: dict[str, str] = {}  # each label is kept once, not once a row
     for row, cell in enumerate(table.cells(column)):
         label = label_of(cell)
+        if label is None and may_be_empty and not _holds_something(cell):
+            label = ""
         if label is None:
             raise DataError(
                 f"{table.source.place(table.lines[row])}: {kind(cell)} in column "
                 f"{table.columns[column]!r}, not a label; fill it in or delete the row"
+                + (
+                    ""
+                    if _holds_something(cell)
+                    else ", or name the mark between several labels (--label-separator), where a "
+                    "text may have none"
+                )
             )
         labels.append(same.setdefault(label, label))
     return labels
+
+
+def _holds_something(cell: object) -> bool:
+    return not (cell is None or cell is ABSENT or (isinstance(cell, str) and not cell.strip()))

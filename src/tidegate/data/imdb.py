@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from tidegate.checks import check_path
 from tidegate.data.dataset import Dataset, LabeledTexts
 from tidegate.data.readers import read_path
 from tidegate.errors import DataError, DownloadError
@@ -65,7 +66,10 @@ _Reviews = dict[tuple[str, str], dict[int, str]]  # (split, folder) -> id -> tex
 
 
 def load_imdb(
-    data: Path | None = None, *, progress: bool = False, archive: ImdbArchive = OFFICIAL
+    data: str | os.PathLike[str] | None = None,
+    *,
+    progress: bool = False,
+    archive: ImdbArchive = OFFICIAL,
 ) -> Dataset:
     """The 25,000 training and 25,000 test reviews, from the first of these sources:
 
@@ -88,7 +92,7 @@ def load_imdb(
     off or has another checksum (nothing of it is kept) and when there is no source at all.
     """
     if data is not None:
-        return _read_given(Path(data), "data", archive)
+        return _read_given(check_path("data", data), "data", archive)
     if os.environ.get("TIDEGATE_DATA"):
         return _read_given(Path(os.environ["TIDEGATE_DATA"]), "TIDEGATE_DATA", archive)
     # imported here because all other data do without it

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidegate.data.compressed import Stream, open_stream
-from tidegate.data.encodings import LONGEST_LINE, Lines
+from tidegate.data.delimiters import GUESSED, long_cells, settle_delimiter
+from tidegate.data.encodings import Lines
 from tidegate.data.formats import DELIMITERS, Source
 from tidegate.data.lines import text_blocks
 from tidegate.errors import DataError
@@ -55,8 +56,8 @@ class Block:
 class RowStream:
     """A table that is being read. There is at least one column, and a row in the first block.
 
-    columns: their names; those of JSON Lines are known as far as it was read, and grow. blocks:
-    the rows, to be iterated over once.
+    source: with the delimiter that was found. columns: their names; those of JSON Lines are known
+    as far as it was read, and grow. blocks: the rows, to be iterated over once.
     """
 
     source: Source
@@ -95,7 +96,9 @@ def open_rows(source: Source, *, keys: Sequence[str] = ()) -> Iterator[RowStream
         return
     with open_stream(source) as stream:
         if source.format in DELIMITERS:
-            blocks = _delimited(stream, source, columns)
+            text = Lines(stream, source.name, source.encoding, returns=True)
+            source, lines = settle_delimiter(source, iter(text))
+            blocks = _delimited(text, lines, source, columns)
         elif source.format == "jsonl":
             blocks = _json_lines(stream, source, columns)
         else:
@@ -123,6 +126,7 @@ def read_table(source: Source) -> tuple[Table, Table]:
             rows += block.rows
             lines += block.lines
         columns = tuple(stream.columns)
+        source = stream.source
     head = Table(source, columns[:width], rows[: len(first)], lines[: len(first)])
     return head, Table(source, columns, rows, lines)
 
@@ -132,49 +136,49 @@ def read_path(path: Path, format: str) -> Table:
     return read_table(Source(path, format))[1]
 
 
-def _delimited(stream: Stream, source: Source, columns: list[str]) -> Iterator[Block]:
-    text = Lines(stream, source.name, source.encoding, returns=True)
+def _delimited(
+    text: Lines, all_lines: Iterator[str], source: Source, columns: list[str]
+) -> Iterator[Block]:
     # strict: a quote that is never closed is an error, and does not swallow the other rows
-    reader = csv.reader(iter(text), delimiter=DELIMITERS[source.format], strict=True)
+    reader = csv.reader(all_lines, delimiter=delimiter_of(source), strict=True)
     line = 1
     ended = False
     while not ended:
         rows: list[list[Any]] = []
         lines: list[int] = []
         enough = text.characters + BLOCK_CHARACTERS
-        limit = csv.field_size_limit(LONGEST_LINE)  # the process's: ours only while we read
         try:
-            for cells in reader:
-                if not cells:  # a blank line
-                    pass
-                elif not columns:
-                    columns += cells
-                elif len(cells) != len(columns):
-                    raise DataError(
-                        f"{source.name}, line {line}: {len(cells)} cells, but the header has "
-                        f"{len(columns)} ({listed(columns)}); "
-                        + (
-                            other_delimiter(source, columns)
-                            or "put quotes around a text that holds the delimiter"
-                        )
-                    )
+            with long_cells():
+                for cells in reader:
+                    if not cells:  # a blank line
+                        pass
+                    elif not columns:
+                        columns += cells
+                    elif len(cells) != len(columns):
+                        raise _uneven(source, line, cells, columns)
+                    else:
+                        rows.append(cells)
+                        lines.append(line)
+                    line = reader.line_num + 1
+                    if len(rows) == BLOCK_ROWS or text.characters > enough:
+                        break
                 else:
-                    rows.append(cells)
-                    lines.append(line)
-                line = reader.line_num + 1
-                if len(rows) == BLOCK_ROWS or text.characters > enough:
-                    break
-            else:
-                ended = True
+                    ended = True
         except csv.Error as error:
             raise DataError(
                 f"{source.name}, line {line}: {error}; put quotes around the whole cell, and "
                 "double the quotes in it"
             ) from error
-        finally:
-            csv.field_size_limit(limit)
         if rows:
             yield Block(rows, lines)
+
+
+def _uneven(source: Source, line: int, cells: Sequence[str], columns: Sequence[str]) -> DataError:
+    return DataError(
+        f"{source.name}, line {line}: {len(cells)} cells, but the header has {len(columns)} "
+        f"({listed(columns)}); "
+        + (other_delimiter(source, columns) or "put quotes around a text that holds the delimiter")
+    )
 
 
 def _json_lines(stream: Stream, source: Source, columns: list[str]) -> Iterator[Block]:
@@ -270,19 +274,24 @@ def listed(columns: Sequence[str]) -> str:
     return ", ".join([*names, f"and {len(columns) - 20} more"] if len(columns) > 20 else names)
 
 
+def delimiter_of(source: Source) -> str:
+    """What stands between the cells of CSV or TSV."""
+    return source.delimiter or DELIMITERS[source.format]
+
+
 def other_delimiter(source: Source, columns: Sequence[str]) -> str:
-    """What to do about a header that is one cell with another format's delimiter in it; or ""."""
-    own = DELIMITERS.get(source.format)
-    if own is None or len(columns) != 1:
+    """What to do about a header that is one cell with another delimiter in it; or ""."""
+    if source.format not in DELIMITERS or len(columns) != 1:
         return ""
-    found = next((mark for mark in ";\t|," if mark != own and mark in columns[0]), None)
+    own = delimiter_of(source)
+    found = next((mark for mark in GUESSED if mark != own and mark in columns[0]), None)
     if found is None:
         return ""
-    mend = f"put {own!r} between the cells"
-    for format, delimiter in DELIMITERS.items():
-        if delimiter == found:
-            mend = f"name the file .{format}, or give --format {format}"
-    return f"its header is one cell with {found!r} in it: {mend}"
+    shown = "tab" if found == "\t" else repr(found)
+    return (
+        f"its header is one cell with {found!r} in it: put {own!r} between the cells, or give "
+        f"delimiter (--delimiter {shown})"
+    )
 
 
 def kind(value: object) -> str:

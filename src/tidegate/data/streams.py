@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from tidegate.data.columns import (
     refuse_data_as_header,
 )
 from tidegate.data.dataset import LabeledTexts
-from tidegate.data.formats import STANDARD_INPUT, Source, check_format, source_of
+from tidegate.data.formats import STANDARD_INPUT, Source, source_of
 from tidegate.data.readers import RowStream, Table, open_rows
-from tidegate.data.sources import load_held_out
-from tidegate.data.tables import LabeledTable
+from tidegate.data.separated import check_separator
+from tidegate.data.sources import check_held_out, load_held_out
+from tidegate.data.tables import LabeledTable, TableOptions, check_measures, delimiter_words
 from tidegate.errors import ConfigError, DataError
 
 # A table of more bytes than this is read in portions unless it is told otherwise: in memory it
@@ -37,7 +38,8 @@ GUESSED_ROWS = 16_384  # rows by which columns that nothing names are guessed
 class LabeledPortions:
     """The texts and labels of a table, in blocks of some thousand, from the beginning each time.
 
-    words: how the columns were found. Iterating raises DataError for what can't be read, for a cell
+    words: how the columns were found. several: whether a text may have several labels, or none: an
+    empty cell then is the label "". Iterating raises DataError for what can't be read, for a cell
     that is no text, and for one that is no label.
     """
 
@@ -45,6 +47,7 @@ class LabeledPortions:
     text_column: str
     label_column: str
     words: str
+    several: bool = False
 
     def __iter__(self) -> Iterator[tuple[list[str], list[str]]]:
         with open_rows(self.source) as rows:
@@ -55,7 +58,7 @@ class LabeledPortions:
                 check_texts(rows.source, self.text_column, texts, block.lines)
                 cells = [[cell] for cell in block.cells(label)]
                 column = Table(rows.source, (self.label_column,), cells, list(block.lines))
-                yield texts, checked_labels(column, 0)
+                yield texts, checked_labels(column, 0, may_be_empty=self.several)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,15 @@ class StreamedDataset:
     origin: str
     train: LabeledPortions
     test: LabeledTexts | None
-    validation: LabeledTexts | None = None
+    validation: LabeledTexts | None
+    options: TableOptions
+
+    def check_held_out(self, labels: Iterable[str]) -> None:
+        """DataError unless the held-out texts' labels are among these, the training texts'."""
+        labels = list(labels)
+        for name, texts in (("validation", self.validation), ("test", self.test)):
+            if texts is not None:
+                check_held_out(Path(name), texts, labels, self.options)
 
 
 def is_large(source: str, format: str | None = None) -> bool:
@@ -85,12 +96,15 @@ def open_labeled(
     label_column: str | None = None,
     format: str | None = None,
     encoding: str | None = None,
+    delimiter: str | None = None,
+    label_separator: str | None = None,
 ) -> LabeledPortions:
     """A labelled table to be read in portions. The arguments are those of ``load_table``.
 
     Columns that are neither given nor have a well-known name are guessed by the first GUESSED_ROWS
     rows. DataError as ``load_table`` raises it, but for what is wrong further down.
     """
+    check_separator(label_separator)
     if os.fspath(path) == STANDARD_INPUT:
         raise ConfigError(
             "standard input can be read only once, and a table that is streamed is read twice: "
@@ -101,10 +115,10 @@ def open_labeled(
             f"{os.fspath(path)!r} is a folder, whose texts are held in memory: leave out --stream, "
             "or make a table of it"
         )
-    source = source_of(path, format=format, encoding=encoding)
-    if source.format == "txt":
-        raise DataError(f"{source.name} has no labels: give a table with a label column")
-    with open_rows(source) as rows:
+    given = source_of(path, format=format, encoding=encoding, delimiter=delimiter)
+    if given.format == "txt":
+        raise DataError(f"{given.name} has no labels: give a table with a label column")
+    with open_rows(given) as rows:
         head = _first(rows, GUESSED_ROWS)
     label, why_label = None, ""
     if label_column is not None:
@@ -113,16 +127,20 @@ def open_labeled(
         text, why_text = named(head, text_column, "text"), GIVEN
     else:
         text, why_text = find_text(head, None, label)
+    several = label_separator is not None
     if label is None:
-        label, why_label = find_label(head, text)
+        label, why_label = find_label(head, text, learnt=not several)
     names = head.columns[text], head.columns[label]
     if label == text:
-        raise DataError(f"{source.name}: column {names[0]!r} can't be both text and label")
+        raise DataError(f"{given.name}: column {names[0]!r} can't be both text and label")
+    labels = [label_of(cell) or "" for cell in head.cells(label)]
     if not {why_text, why_label} <= {GIVEN, NAMED}:
-        labels = {label_of(cell) for cell in head.cells(label)}
         refuse_data_as_header(head, header_is_label=names[1].strip() in labels)
+    if not several:
+        check_measures(head, names[1], labels)
     words = f"text column {names[0]!r}, {why_text}; label column {names[1]!r}, {why_label}"
-    return LabeledPortions(head.source, *names, words)
+    words = delimiter_words(given, head.source) + words
+    return LabeledPortions(head.source, *names, words, several)
 
 
 def open_dataset(
@@ -132,22 +150,23 @@ def open_dataset(
     label_column: str | None = None,
     format: str | None = None,
     encoding: str | None = None,
+    delimiter: str | None = None,
+    label_separator: str | None = None,
     validation: Path | None = None,
     test: Path | None = None,
 ) -> StreamedDataset:
     """What ``load`` gives of a table, with the training set as portions.
 
     The held-out sets are read into memory. Whether their labels are all among those of the source
-    is not known yet.
+    is not known yet: see ``StreamedDataset.check_held_out``.
     """
-    check_format(format)
     if source == "imdb":
         raise ConfigError("imdb fits in memory: leave out --stream")
-    given = {"text_column": text_column, "label_column": label_column}
-    train = open_labeled(source, **given, format=format, encoding=encoding)
+    options = TableOptions(text_column, label_column, format, encoding, delimiter, label_separator)
+    train = open_labeled(source, **vars(options))
     like = LabeledTable(LabeledTexts([], []), train.text_column, train.label_column, train.words)
     held_out = {
-        name: load_held_out(name, path, like, **given, format=format, encoding=encoding)
+        name: load_held_out(name, path, like, options)
         for name, path in (("validation", validation), ("test", test))
         if path is not None
     }
@@ -157,6 +176,7 @@ def open_dataset(
         train,
         held_out.get("test"),
         held_out.get("validation"),
+        options,
     )
 
 

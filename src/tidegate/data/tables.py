@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tidegate.data.columns import (
     GIVEN,
     NAMED,
+    are_measures,
     check_texts,
     checked_labels,
     find_label,
@@ -18,7 +19,7 @@ from tidegate.data.columns import (
     refuse_data_as_header,
 )
 from tidegate.data.dataset import LabeledTexts
-from tidegate.data.formats import READABLE, Source, source_of
+from tidegate.data.formats import DELIMITERS, READABLE, Source, source_of
 from tidegate.data.readers import (
     Block,
     RowStream,
@@ -27,7 +28,20 @@ from tidegate.data.readers import (
     open_rows,
     read_table,
 )
-from tidegate.errors import DataError
+from tidegate.data.separated import check_separator
+from tidegate.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table with labels is to be read, as far as that is given; see ``load_table``."""
+
+    text_column: str | None = None
+    label_column: str | None = None
+    format: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    label_separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,13 +55,15 @@ class LabeledTable:
 
 
 def load_table(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     text_column: str | None = None,
     label_column: str | None = None,
     min_classes: int = 2,
     format: str | None = None,
     encoding: str | None = None,
+    delimiter: str | None = None,
+    label_separator: str | None = None,
 ) -> LabeledTexts:
     """All rows of a CSV, TSV, JSON Lines or Parquet file as labelled texts, in order.
 
@@ -55,33 +71,39 @@ def load_table(
     whatever the case), or else chosen by content: the text column is the one with the longest
     texts on average in the first rows, the label column the one with the fewest different values.
     Blanks around a label do not count; JSON numbers and true or false are labels as JSON writes
-    them. ``format`` and ``encoding`` are those of ``source_of``.
+    them. label_separator: what stands between several labels in a cell, if there may be several;
+    the labels are the cells as they stand, to be taken apart by ``split_labels``, and an empty cell
+    or a missing one is the label "", a text without labels. ``format``, ``encoding`` and
+    ``delimiter`` are those of ``source_of``.
 
     Raises DataError for a file that can't be read or decoded, a column that is not there or can't
-    be guessed, a row without text or label, and fewer different labels than ``min_classes``.
+    be guessed, a row without text or label, fewer different labels than ``min_classes`` and, where
+    that is more than one, so many different numbers that they can't be classes.
     """
-    source = source_of(path, format=format, encoding=encoding)
-    return load_labeled_table(
-        source, text_column=text_column, label_column=label_column, min_classes=min_classes
-    ).texts
+    source = source_of(path, format=format, encoding=encoding, delimiter=delimiter)
+    check_separator(label_separator)
+    check_min_classes(min_classes)
+    options = TableOptions(text_column, label_column, label_separator=label_separator)
+    return load_labeled_table(source, options, min_classes=min_classes).texts
 
 
 def load_labeled_table(
     source: Source,
+    options: TableOptions,
     *,
-    text_column: str | None = None,
-    label_column: str | None = None,
     min_classes: int = 2,
     like: LabeledTable | None = None,
 ) -> LabeledTable:
     """What ``load_table`` gives, and which columns it was.
 
+    options: its columns and its label separator; the source says the rest.
     like: another table whose columns are meant, if this one has them and none are given.
     """
     if source.format == "txt":
         raise DataError(
             f"{source.name} has no labels: give a {', '.join(READABLE)} file with a label column"
         )
+    text_column, label_column = options.text_column, options.label_column
     head, table = read_table(source)
     if like is not None and {like.text_column, like.label_column} <= set(table.columns):
         text_column = text_column or like.text_column
@@ -94,18 +116,38 @@ def load_labeled_table(
     else:
         text, why_text = find_text(head, None, label)
     if label is None:
-        label, why_label = find_label(table, text)
+        label, why_label = find_label(
+            table, text, learnt=min_classes > 1 and options.label_separator is None
+        )
     names = table.columns[text], table.columns[label]
     if label == text:
         raise DataError(f"{source.name}: column {names[0]!r} can't be both text and label")
-    labels = checked_labels(table, label)
+    several = options.label_separator is not None
+    labels = checked_labels(table, label, may_be_empty=several)
     if not {why_text, why_label} <= {GIVEN, NAMED}:
         refuse_data_as_header(table, header_is_label=names[1].strip() in set(labels))
-    _check_classes(table, names[1], labels, min_classes)
+    if not several:
+        _check_classes(table, names[1], labels, min_classes)
     texts = table.cells(text)
     check_texts(source, names[0], texts, table.lines)
     words = f"text column {names[0]!r}, {why_text}; label column {names[1]!r}, {why_label}"
+    if empty := labels.count(""):
+        words += f"; texts without labels, for their cell is empty: {empty:,}"
+    words = delimiter_words(source, table.source) + words
     return LabeledTable(LabeledTexts(texts, labels), *names, words)
+
+
+def delimiter_words(given: Source, found: Source) -> str:
+    """What is to be said of a delimiter that was guessed; "" if it was not."""
+    if given.delimiter is None and found.delimiter != DELIMITERS.get(given.format):
+        return f"delimiter {found.delimiter!r}, which the first rows agree on; "
+    return ""
+
+
+def check_min_classes(given: int) -> None:
+    """ConfigError unless it is a whole number from 1 on."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(f"min_classes={given!r} is not a whole number from 1 on")
 
 
 def _check_classes(table: Table, name: str, labels: Sequence[str], fewest: int) -> None:
@@ -117,6 +159,19 @@ def _check_classes(table: Table, name: str, labels: Sequence[str], fewest: int) 
             if classes == 1
             else f"{table.source.name}: column {name!r} holds {classes} different labels, "
             f"{fewest} are needed"
+        )
+    if fewest > 1:
+        check_measures(table, name, labels)
+
+
+def check_measures(table: Table, name: str, labels: Sequence[str]) -> None:
+    """DataError for a column of numbers that are no classes."""
+    if are_measures(labels):
+        raise DataError(
+            f"{table.source.name}: column {name!r} holds {len(set(labels)):,} different numbers in "
+            f"{len(labels):,} rows, which look like numbers to predict (regression), and tidegate "
+            "classifies: choose another label column (--label-column), put the numbers into groups "
+            "such as low and high, or, if they are codes, write a letter before each"
         )
 
 
@@ -155,11 +210,11 @@ def open_texts(
     keys = json_keys(source) if twice and source.path and source.path.is_file() else []
     with open_rows(source, keys=keys) as rows:
         first = next(rows.blocks)
-        head = Table(source, tuple(rows.columns), first.rows, list(first.lines))
+        head = Table(rows.source, tuple(rows.columns), first.rows, list(first.lines))
         column, why = find_text(head, text_column)
         if why not in (GIVEN, NAMED):
             refuse_data_as_header(head, header_is_label=False)
-        yield TextStream(RowStream(source, rows.columns, _again(first, rows)), column)
+        yield TextStream(RowStream(rows.source, rows.columns, _again(first, rows)), column)
 
 
 def _again(first: Block, rows: RowStream) -> Iterator[Block]:

@@ -66,7 +66,7 @@ def write_predictions(
     elif target.format == "jsonl":
         pieces = _json_lines(columns, new, scored())
     else:
-        pieces = _delimited([*columns, *new], scored(), DELIMITERS[target.format])
+        pieces = _delimited([*columns, *new], scored(), target.delimiter_after(texts.rows.source))
     try:
         atomic.write(target.path, compressed(pieces, target.compression, str(target.path)))
     except RecursionError as error:  # read it can be, with a little less depth to spare

@@ -12,6 +12,7 @@ import numpy as np
 
 import tidegate
 from tidegate import atomic
+from tidegate.checks import check_path
 from tidegate.errors import (
     ConfigError,
     ConversionError,
@@ -86,7 +87,7 @@ def export_model(
     Without ``replace``, OutputExistsError for a file that is there. Every file is whole or not
     there at all.
     """
-    paths = paths_of(Path(output), target)
+    paths = paths_of(check_path("output", output), target)
     for path in paths:
         atomic.check_writable(path)
     if not classifier.__sklearn_is_fitted__():

@@ -122,7 +122,8 @@ def _read(path: Path, options: ImportOptions, words: Words) -> Foreign:
     from tidegate.interop.torch_import import read_torch
 
     masked = words.masked if options.masked is None else options.masked
-    return read_torch(path, masked=masked, pooling=options.pooling, names=options.names)
+    pooling = options.pooling or words.pooling
+    return read_torch(path, masked=masked, pooling=pooling, names=options.names)
 
 
 def _only_elsewhere(options: ImportOptions, why: str, *names: str) -> None:

@@ -33,7 +33,7 @@ _AS_IT_IS: dict[str, Any] = {"scale": 1.0, "offset": 0.0}
 Tensor = tuple[str, int]  # a layer's name, and which of its outputs
 
 
-class _Graph:
+class Graph:
     """Layers as they are added; a tensor's shape is known, for Keras keeps it in its config."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ def to_keras(model: TextModel) -> tuple[KerasModel, dict[str, Any]]:
     """The layers, and the content of config.json."""
     config = model.config
     p = model.parameters
-    graph = _Graph()
+    graph = Graph()
     steps = None if config.masked else config.max_length
     graph.types["ids"] = "int32"
     ids = graph.add("InputLayer", "ids", [], [(None, steps)], batch_shape=[None, steps])
@@ -130,7 +130,7 @@ def to_keras(model: TextModel) -> tuple[KerasModel, dict[str, Any]]:
         states = _recurrent(graph, config, p, names, states, every, ends)
         if final:
             last = _last_states(config, states, every, ends)
-    pooled = _pool(graph, config, p, ids, states, last)
+    pooled = pool_layers(graph, config, p, ids, states, last)
     if config.layer_norm:
         pooled = _norm(graph, p, "output_norm", pooled)
     output = graph.add(
@@ -154,7 +154,7 @@ def _input_config(steps: int | None) -> dict[str, Any]:
     }
 
 
-def _norm(graph: _Graph, p: Mapping[str, Array], name: str, tensor: Tensor) -> Tensor:
+def _norm(graph: Graph, p: Mapping[str, Array], name: str, tensor: Tensor) -> Tensor:
     return graph.add(
         *("LayerNormalization", name, [tensor], [graph.shapes[tensor]]),
         [p[f"{name}.gain"], p[f"{name}.bias"]],
@@ -164,7 +164,7 @@ def _norm(graph: _Graph, p: Mapping[str, Array], name: str, tensor: Tensor) -> T
 
 
 def _recurrent(
-    graph: _Graph,
+    graph: Graph,
     config: ModelConfig,
     p: Mapping[str, Array],
     names: Sequence[str],
@@ -237,14 +237,15 @@ def _last_states(config: ModelConfig, states: Tensor, every: bool, ends: bool) -
     return [(states[0], 1 + stride * i) for i in range(count)]
 
 
-def _pool(
-    graph: _Graph,
+def pool_layers(
+    graph: Graph,
     config: ModelConfig,
     p: Mapping[str, Array],
     ids: Tensor,
     states: Tensor,
     last: list[Tensor],
 ) -> Tensor:
+    """Add what the output layer reads of the states, from the last ones or all of them."""
     width = config.state_size
     if config.poolings == ("last",):
         return last[0]

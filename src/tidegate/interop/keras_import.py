@@ -11,6 +11,7 @@ import numpy as np
 from tidegate.errors import ConversionError
 from tidegate.interop import gates, keras_statement
 from tidegate.interop.keras_file import KerasModel, Layer, read
+from tidegate.interop.keras_pooling import POOLING, as_chain
 from tidegate.interop.network import Array, Foreign, Stages, check_head
 from tidegate.ops import RecurrentWeights
 
@@ -37,7 +38,7 @@ def _refused(layer: Layer, what: str, mend: str) -> ConversionError:
 def _chain(model: KerasModel) -> Iterator[Layer]:
     """The layers one after another. ConversionError for a graph that branches."""
     before = None
-    for layer in model.layers:
+    for layer in as_chain(model):
         if layer.kind == "InputLayer" and before is not None:
             raise _refused(layer, "is a second input", "give a model of token ids alone")
         if before is not None and layer.inputs != ((before.name, 0),):
@@ -93,6 +94,7 @@ class _Reader:
         self._output_norm(shape_fields)
         kernel, bias, activation = self._head()
         inputs = shape_fields["hidden_size"] * (2 if shape_fields["bidirectional"] else 1)
+        inputs *= len(pooled.split("+"))
         return Foreign(
             source=source,
             shape={**shape_fields, "masked": masked},
@@ -261,7 +263,7 @@ class _Reader:
         self.stage_names[name] = norm.name
 
     def _pool(self, masked: bool) -> str:
-        pool = self._next("GlobalMaxPooling1D", "GlobalAveragePooling1D")
+        pool = self._next("GlobalMaxPooling1D", "GlobalAveragePooling1D", POOLING)
         if pool is None:
             if self._sequences:
                 raise _refused(
@@ -272,6 +274,11 @@ class _Reader:
             return "last"
         if not self._sequences:
             raise _refused(pool, "has no sequences to pool", "set return_sequences=True")
+        if pool.kind == POOLING:
+            self.stage_names["pooled"] = pool.name
+            if pool.weights:
+                self._weights["attention.query"] = pool.weights[0]
+            return str(pool.config["pooling"])
         if pool.kind == "GlobalMaxPooling1D" and masked:
             raise _refused(
                 pool,

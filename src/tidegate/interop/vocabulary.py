@@ -41,7 +41,7 @@ _MOST_WORDS = 20_000_000
 class Words:
     """Words and their ids in another framework. An id is None where there is no such token.
 
-    tokenizer, labels, targets, max_length, keep, masked: None where the file doesn't tell.
+    tokenizer, labels, targets, max_length, keep, masked, pooling: None where the file doesn't tell.
     thresholds: from which probability on the second label is predicted, or each of several; None
     where none was tuned.
     """
@@ -57,6 +57,7 @@ class Words:
     keep: str | None = None
     masked: bool | None = None
     thresholds: Sequence[float] | None = None
+    pooling: str | None = None
 
 
 def read_words(path: Path) -> Words:
@@ -140,6 +141,8 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
         numbers = [value[name] for name in ("padding", "unknown", "start")]
         ok = all(number is None or type(number) is int for number in numbers)
         read, most = value["padding_is_read"], value["max_length"]
+        pooling = value.get("pooling")  # exports of before don't tell
+        ok = ok and (pooling is None or isinstance(pooling, str))
         ok = ok and isinstance(labels, list) and isinstance(read, bool) and type(most) is int
         if not ok:
             raise DataError(f"{str(path)!r} is not as it was exported; export the model again")
@@ -151,9 +154,8 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
     if targets not in TARGETS:
         raise DataError(f"{str(path)!r} is not as it was exported; export the model again")
     tuned = _thresholds(path, value.get("thresholds"), len(labels) if targets == "many" else 1)
-    return Words(
-        *(ids, padding, unknown, start, tokenizer, labels, targets, most, keep, not read, tuned)
-    )
+    told = tokenizer, labels, targets, most, keep, not read, tuned, pooling
+    return Words(ids, padding, unknown, start, *told)
 
 
 def _thresholds(path: Path, stored: Any, count: int) -> Sequence[float] | None:
@@ -186,6 +188,7 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
         "max_length": config.max_length,
         "keep": tokenizer.keep,
         "padding_is_read": not config.masked,
+        "pooling": config.pooling,
         "padding": PADDING_ID,
         "start": START_ID if tokenizer.start else None,
         "unknown": UNKNOWN_ID if tokenizer.unknown else None,

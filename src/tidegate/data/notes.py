@@ -1,0 +1,106 @@
+"""What is to be known of a data set before it is learnt from, because a model will suffer from it.
+
+A note is a sentence for people; the figures behind it are those of the survey.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tidegate.data.survey import Survey
+
+FEWEST_TEXTS = 10  # of a label, to be learnt from
+FEWEST_VALIDATED = 200  # texts; of fewer, a measured accuracy says little
+LARGEST_SHARE = 0.7  # of texts with the most frequent label
+
+_SHOWN = 5
+
+
+def notes(found: Survey) -> list[str]:
+    """All that is to be said of these figures; none for a data set without trouble."""
+    return [
+        *_rare(found),
+        *_not_validated(found),
+        *_few_validated(found),
+        *_dominating(found),
+        *_alike(found),
+    ]
+
+
+def _rare(found: Survey) -> list[str]:
+    training = found.parts.get("training", {})
+    few = {
+        label: training.get(label, 0)
+        for label in found.classes
+        if training.get(label, 0) < FEWEST_TEXTS
+    }
+    if not few:
+        return []
+    return [
+        f"{_counted(len(few), 'label')} with fewer than {FEWEST_TEXTS} training texts: "
+        f"{_listed(few)}; too few to learn: find more, or put labels together"
+    ]
+
+
+def _not_validated(found: Survey) -> list[str]:
+    validation = found.parts.get("validation", {})
+    missing = {label: count for label, count in found.classes.items() if label not in validation}
+    if not found.measured.get("validation") or not missing:
+        return []
+    return [
+        f"{_counted(len(missing), 'label')} without a validation text: {_listed(missing)}; "
+        "the validation says nothing of them"
+    ]
+
+
+def _few_validated(found: Survey) -> list[str]:
+    count = found.measured.get("validation", 0)
+    if not 0 < count < FEWEST_VALIDATED:
+        return []
+    # The normal interval of 95 % where it is widest, at an accuracy of a half.
+    off = min(1.96 * math.sqrt(0.25 / count), 0.5)
+    return [
+        f"{_counted(count, 'validation text')}: their accuracy is good to {off:.2f} either way; "
+        "compare models on more texts"
+    ]
+
+
+def _dominating(found: Survey) -> list[str]:
+    if found.several or not found.classes:
+        return []
+    label, count = next(iter(found.classes.items()))
+    share = count / found.rows
+    if share < LARGEST_SHARE:
+        return []
+    return [
+        f"{share:.1%} of the texts are {label!r}: always saying so is right as often, and that is "
+        "the accuracy to beat; look at each label's F1 (tidegate evaluate)"
+    ]
+
+
+def _alike(found: Survey) -> list[str]:
+    same: dict[str, dict[str, int]] = {}
+    for label, count in found.classes.items():
+        same.setdefault(" ".join(label.casefold().split()), {})[label] = count
+    groups = [_listed(group, quoted=True) for group in same.values() if len(group) > 1]
+    if not groups:
+        return []
+    more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+    return [
+        f"labels that differ only in case or blanks: {', or '.join(groups[:_SHOWN])}{more}; write "
+        "them alike if they are the same"
+    ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(counts: Mapping[str, int], *, quoted: bool = False) -> str:
+    shown = [
+        f"{label!r} ({count:,})" if quoted else f"{label} ({count:,})"
+        for label, count in list(counts.items())[:_SHOWN]
+    ]
+    more = len(counts) - len(shown)
+    return ", ".join([*shown, f"and {more:,} more"] if more else shown)
