@@ -91,8 +91,8 @@ def test_large_tables_are_streamed_by_themselves(
         (("train", "one.csv", "--stream"), ("every label is 'a'", "one class")),
         (("train", "gap.csv", "--stream"), ("gap.csv, line 4", "empty cell")),
         (("train", "header.csv", "--stream"), ("seems to have no header",)),
-        ((*TRAIN, "--stream", "--test", "other.csv"), ("test texts have labels", "'other'")),
-        ((*TRAIN, "--stream", "--validation", "other.csv"), ("label 'other' is not one of",)),
+        ((*TRAIN, "--stream", "--test", "other.csv"), ("other.csv has labels", "'other'")),
+        ((*TRAIN, "--stream", "--validation", "other.csv"), ("other.csv has labels", "'other'")),
         ((*TRAIN, "--stream", "--test", "no.csv"), ("'no.csv' is not a file that exists",)),
     ],
 )

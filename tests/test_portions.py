@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tidegate import TextClassifier, portions, preparing
+from tidegate import TextClassifier, preparing
 from tidegate.continuing import Start
 from tidegate.data import LabeledTexts, Survey, survey
 from tidegate.errors import ConfigError, DataError, OutputError
@@ -123,8 +123,7 @@ def test_several_labels_in_portions(form: str, tmp_path: Path) -> None:
 def test_a_sample_of_more_texts_than_a_linear_model_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (preparing, portions):
-        monkeypatch.setattr(module, "MOST_TEXTS", 70)
+    monkeypatch.setattr(preparing, "MOST_TEXTS", 70)
     texts, labels = made_up(150)
     options = {**SMALL, "ngrams": 2, "epochs": 1}
     memory = TextClassifier(**options).fit(texts, labels)
@@ -188,9 +187,8 @@ def test_events_and_the_survey() -> None:
     texts[30], labels[30], labels[3] = texts[3], "a", "b"
     classifier = TextClassifier(**SMALL, ngrams=1)
     test = LabeledTexts([texts[5], "never seen"], ["a", "b"])
-    events = list(
-        classifier.fit_stream_steps(Portions(texts, labels, (40,)), test=(test.texts, test.labels))
-    )
+    measured = (test.texts, test.labels)
+    events = list(classifier.fit_stream_steps(Portions(texts, labels, (40,)), test=measured))
     read = [event for event in events if isinstance(event, ReadResult)]
     assert [(r.reading, r.texts, r.total) for r in read] == [
         (1, 40, None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +63,17 @@ class LabeledPortions:
 
 @dataclass(frozen=True)
 class StreamedDataset:
-    """A training set that is read in portions, and the sets that belong to it: see ``Dataset``."""
+    """A training set that is read in portions, and the sets that belong to it: see ``Dataset``.
+
+    paths: of the held-out sets, by name. options: how all of them are read.
+    """
 
     name: str
     origin: str
     train: LabeledPortions
     test: LabeledTexts | None
     validation: LabeledTexts | None
+    paths: Mapping[str, Path]
     options: TableOptions
 
     def check_held_out(self, labels: Iterable[str]) -> None:
@@ -77,7 +81,7 @@ class StreamedDataset:
         labels = list(labels)
         for name, texts in (("validation", self.validation), ("test", self.test)):
             if texts is not None:
-                check_held_out(Path(name), texts, labels, self.options)
+                check_held_out(self.paths[name], texts, labels, self.options)
 
 
 def is_large(source: str, format: str | None = None) -> bool:
@@ -165,17 +169,16 @@ def open_dataset(
     options = TableOptions(text_column, label_column, format, encoding, delimiter, label_separator)
     train = open_labeled(source, **vars(options))
     like = LabeledTable(LabeledTexts([], []), train.text_column, train.label_column, train.words)
-    held_out = {
-        name: load_held_out(name, path, like, options)
-        for name, path in (("validation", validation), ("test", test))
-        if path is not None
-    }
+    named_paths = (("validation", validation), ("test", test))
+    paths = {name: path for name, path in named_paths if path is not None}
+    held_out = {name: load_held_out(name, path, like, options) for name, path in paths.items()}
     return StreamedDataset(
         Path(source).name,
         f"{source} ({train.words}; read in portions)",
         train,
         held_out.get("test"),
         held_out.get("validation"),
+        paths,
         options,
     )
 
