@@ -186,7 +186,7 @@ def train(
             else (separate.texts, split_labels(separate.labels, label_separator)),
             start=begun,
         )
-        with outcome.output_lost(kept):
+        with outcome.output_lost(kept), outcome.refused(begun, checkpoint):
             follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
             together = classifier.validation_
             if not quiet and classifier.ngrams_ is not None and together is not None:
