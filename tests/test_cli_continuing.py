@@ -80,6 +80,8 @@ def test_what_forgets_is_refused_and_nothing_written(
         capsys.readouterr().err,
         "accuracy on the 40 kept texts fell from",
         "by more than --max-loss=0.01: the result is refused",
+        "model.checkpoint.safetensors keeps the training: the same command with --resume and a "
+        "larger --max-loss saves its result, with --force it begins anew",
     )
     # The checkpoint keeps what was trained: with a larger loss, it is taken as it is.
     after = snapshot(folder)

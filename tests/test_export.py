@@ -166,6 +166,39 @@ def test_the_vocabulary_tells_the_pooling_of_a_state_dict(tmp_path: Path) -> Non
     assert import_model(*made.paths[1:]).trained.model.config.pooling == "last"
 
 
+def test_what_was_measured_stays_with_the_weights(tmp_path: Path) -> None:
+    made = exported(replace(SMALL, classes=2), "torch", tmp_path)
+    imported = import_model(*made.paths[1:])
+    imported.save(tmp_path / "a")
+    first = TextClassifier.load(tmp_path / "a")
+    told = first.conversion_
+    assert told == {"from": imported.source, "largest_difference": imported.difference}
+    first.tune_threshold(["w1", "w2", "w3"] * 4, ["label 0", "label 1", "label 1"] * 4)
+    first.save(tmp_path / "b")
+    again = TextClassifier.load(tmp_path / "b")
+    assert again.conversion_ == told
+    # Of rounded weights, and of those that have learnt more, nothing was measured.
+    again.save(tmp_path / "c", quantize="int8")
+    assert TextClassifier.load(tmp_path / "c").conversion_ is None
+    texts, labels = ["w1 w2", "w3 w4"] * 8, ["label 0", "label 1"] * 8
+    assert TextClassifier.continue_from(again, texts, labels, epochs=1).conversion_ is None
+    again.partial_fit(texts, labels)
+    assert again.conversion_ is None
+    first.set_params(epochs=1).fit(texts, labels)
+    assert first.conversion_ is None
+
+
+def test_onnx_runtime_prints_nothing(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of what it can't run it raises an error, which is told in a line."""
+    pytest.importorskip("onnxruntime")
+    data = exported(SMALL, "onnx", tmp_path).paths[0].read_bytes()
+    assert data.count(b"Gemm") > 0
+    for damaged in (b"", data[:100], data[:-50], data.replace(b"Gemm", b"G\xffmm")):
+        with pytest.raises(ConversionError, match="ONNX Runtime can't run the graph"):
+            onnx_runtime.run(damaged, {"ids": np.zeros((1, 2), np.int64)})
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_same_model_gives_the_same_bytes(target: str, tmp_path: Path) -> None:
     first = exported(SMALL, target, tmp_path)

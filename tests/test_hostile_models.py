@@ -500,6 +500,24 @@ def test_heaps_beside_the_rule(words: Path, tmp_path: Path) -> None:
         assert "is damaged (ValueError" in refused(path, words, ModelFileError)
 
 
+def test_texts_that_are_one_object_many_times(words: Path, tmp_path: Path) -> None:
+    """A thousand references of 16 bytes to a text of 1 MB would be read as 1 GB."""
+    import h5py
+
+    path, length, count = tmp_path / "bomb.h5", 1_000_003, 1_000
+    path.write_bytes((DATA / "foreign_lstm.h5").read_bytes())
+    with h5py.File(path, "a") as file:
+        name = next(name for name, group in file["model_weights"].items() if len(group))
+        texts = ["x" * length, *["y"] * count]
+        attributes = file[f"model_weights/{name}"].attrs
+        attributes.create("weight_names", texts, dtype=h5py.string_dtype())
+    data = bytearray(path.read_bytes())
+    place = data.index(struct.pack("<I", length))
+    data[place + 16 : place + 16 * (count + 1)] = data[place : place + 16] * count
+    path.write_bytes(data)
+    assert "'weight_names' is too large" in refused(path, words, ModelFileError)
+
+
 @pytest.mark.parametrize("value", [3, 2.5, b"names", "names", None])
 def test_weight_names_that_are_no_list(value: Any, words: Path, tmp_path: Path) -> None:
     import h5py

@@ -118,14 +118,17 @@ class TextClassifier(ClassifierContract):
     numbers), history_ (a list of EpochResult, of the network alone, see ``History``; seconds are
     not stored in model files), tokenizer_, model_, ngrams_ and mix_ (the linear model, and the
     factors of both models' logits; without one, (factor, 0.0)), thresholds_ (None until
-    ``tune_threshold``), after ``fit`` alone validation_ (the Evaluation of the final model on the
-    validation texts, None without any), and training_ (the arguments above as the model was trained
-    with them, which ``save`` writes whatever was set since).
+    ``tune_threshold``), conversion_ (of an imported model, where it is from and how exactly it is
+    the same, until it is trained further; else None), after ``fit`` alone validation_ (the
+    Evaluation of the final model on the validation texts, None without any), and training_ (the
+    arguments above as the model was trained with them, which ``save`` writes whatever was set
+    since).
 
     Bad values raise ConfigError when they are used, as scikit-learn wants it.
     """
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
+    conversion_: dict[str, Any] | None = None
     _stream: streaming.Stream | None = None  # what partial_fit goes on with
 
     def __init__(
@@ -366,6 +369,7 @@ class TextClassifier(ClassifierContract):
         self.training_ = trained.training
         self.ngrams_, self.mix_ = trained.ngrams, trained.mix
         self.thresholds_ = trained.thresholds
+        self.conversion_ = trained.conversion
 
     def partial_fit(
         self,
@@ -699,6 +703,8 @@ class TextClassifier(ClassifierContract):
             self.ngrams_,
             self.mix_,
             self.thresholds_,
+            # Of weights that are rounded now, nothing was measured.
+            self.conversion_ if quantize is None else None,
         )
         path = check_path("path", path)
         return model_file.write(path, trained, replace=replace, quantize=quantize)

@@ -92,7 +92,7 @@ def partial_fit(
     classifier.history_ = History([*earlier, result][-MOST_RESULTS:])
     classifier.classes_, classifier.tokenizer_ = known, tokenizer
     classifier.ngrams_, classifier.mix_ = None, (1.0, 0.0)
-    classifier.thresholds_ = classifier.validation_ = None
+    classifier.thresholds_ = classifier.validation_ = classifier.conversion_ = None
     classifier.training_ = training
     classifier.model_ = stream.model
     classifier._stream = stream

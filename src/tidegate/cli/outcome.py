@@ -19,6 +19,7 @@ from tidegate.errors import (
 )
 
 if TYPE_CHECKING:
+    from tidegate.continuing import Start
     from tidegate.estimator import TextClassifier
 
 
@@ -63,6 +64,20 @@ def save(
         raise kind(
             f"{error}; the trained model is kept: the same command with --resume --checkpoint "
             f"{shlex.quote(str(checkpoint))} and another --output saves it at once"
+        ) from error
+
+
+@contextmanager
+def refused(start: Start | None, checkpoint: Path) -> Iterator[None]:
+    """Say what is kept when the result of going on is refused, for it has forgotten too much."""
+    try:
+        yield
+    except TrainingError as error:
+        if start is None or start.kept_accuracy is None:
+            raise
+        raise TrainingError(
+            f"{error}; {checkpoint} keeps the training: the same command with --resume and a "
+            "larger --max-loss saves its result, with --force it begins anew"
         ) from error
 
 

@@ -201,7 +201,7 @@ def train(
                     terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
-        with outcome.output_lost(kept):
+        with outcome.output_lost(kept), outcome.refused(begun, checkpoint):
             follow(training_run.steps, classifier.epochs_for(training_run.texts), quiet=quiet)
             together = classifier.validation_
             if not quiet and classifier.ngrams_ is not None and together is not None:

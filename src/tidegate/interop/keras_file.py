@@ -34,6 +34,7 @@ METADATA = "metadata.json"
 
 _NO_LAYERS = ("NotEqual", "Any")  # Keras writes masks as operations of the graph
 _MAX_LAYERS = 1_000
+_LARGEST_ATTRIBUTE = 1 << 26  # bytes
 _H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\x01"  # with the only version there is
 # What h5py raises for damage of every kind.
@@ -111,15 +112,17 @@ def read(path: Path) -> KerasModel:
     return KerasModel(made, output, version if isinstance(version, str) else "?")
 
 
-def _check_heaps(data: bytes) -> None:
-    """ValueError for global heaps, on which libhdf5 may not end: objects must fit, one by one.
+def _check_heaps(data: bytes) -> int:
+    """The size of the largest object in the global heaps, where strings of any length lie.
+
+    ValueError for heaps on which libhdf5 may not end: objects must fit, one by one.
 
     Source: HDF5's file format specification, III.E; sizes are of 8 bytes, as h5py writes them.
     """
     sizes = data[13:15] if data[8:9] in (b"\0", b"\1") else data[9:11]
     if data[:8] != _H5_SIGNATURE or sizes != b"\x08\x08":
         raise ValueError("no HDF5 file with sizes of 8 bytes")
-    end = 0
+    end = largest = 0
     place = data.find(_HEAP)
     while place >= 0:
         if place < end or len(data) - place < 16:
@@ -136,7 +139,9 @@ def _check_heaps(data: bytes) -> None:
             if not 16 <= size <= end - at:
                 raise ValueError(f"an object of {size} bytes in the heap at {place}")
             at += size
+            largest = max(largest, size)
         place = data.find(_HEAP, place + 1)
+    return largest
 
 
 class _h5:  # noqa: N801 (used as a function)
@@ -145,7 +150,7 @@ class _h5:  # noqa: N801 (used as a function)
     def __init__(self, path: Path, h5py: Any, data: bytes) -> None:
         self.path, self._h5py = path, h5py
         with refusing(path, *_H5_ERRORS):
-            _check_heaps(data)
+            self._largest_string = _check_heaps(data)
             self._file = h5py.File(io.BytesIO(data), "r")
         self._left = len(data)
 
@@ -175,9 +180,17 @@ class _h5:  # noqa: N801 (used as a function)
             found = self._at(place)
             if found is None or name not in found.attrs:
                 return None
-            space = found.attrs.get_id(name).get_space()
-            if space.get_simple_extent_npoints() > 100_000:
-                raise unreadable(self.path, f"has an attribute {name!r} that is too large")
+            told = found.attrs.get_id(name)
+            kind, count = told.get_type(), told.get_space().get_simple_extent_npoints()
+            types = self._h5py.h5t
+            text = isinstance(kind, types.TypeStringID)
+            if not text and not isinstance(kind, (types.TypeFloatID, types.TypeIntegerID)):
+                raise ValueError(f"the attribute {name!r} is neither text nor number")
+            # Any number of texts may be the same object of a heap, and each is read as its own.
+            of_heap = text and kind.is_variable_str()
+            size = self._largest_string if of_heap else kind.get_size()
+            if count > 100_000 or count * size > _LARGEST_ATTRIBUTE:
+                raise ValueError(f"the attribute {name!r} is too large")
             return found.attrs[name]
 
     def keys(self, place: str) -> list[str]:

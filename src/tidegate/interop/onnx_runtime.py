@@ -26,7 +26,12 @@ def run(data: bytes, given: Mapping[str, Array]) -> dict[str, Array]:
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            data,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # which prints, and tries the same again
+        )
         names = [output.name for output in session.get_outputs()]
         outputs: Any = session.run(names, dict(given))
     except Exception as error:  # its errors have no base of their own
