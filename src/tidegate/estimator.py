@@ -9,11 +9,11 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +55,6 @@ from tidegate.thresholds import best_thresholds, check_metric, chosen
 from tidegate.training import EpochResult, StepResult, TrainConfig
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
-
-_Event = TypeVar("_Event")
 
 # Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
 # On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
@@ -129,6 +127,7 @@ class TextClassifier(ClassifierContract):
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
     conversion_: dict[str, Any] | None = None
+    validation_: Evaluation | None  # there after fit alone
     _stream: streaming.Stream | None = None  # what partial_fit goes on with
 
     def __init__(
@@ -292,7 +291,7 @@ class TextClassifier(ClassifierContract):
             validation=validation,
             start=start,
         )
-        yield from self._fitted_by(events)
+        yield from fitting.followed(self, events)
 
     def fit_stream(
         self,
@@ -342,23 +341,7 @@ class TextClassifier(ClassifierContract):
             test=test,
             start=start,
         )
-        yield from self._fitted_by(events)
-
-    def _fitted_by(self, events: Generator[_Event, None, fitting.Fitted]) -> Iterator[_Event]:
-        """Yield the events of a fit, and become what comes of it."""
-        try:
-            while True:
-                try:
-                    with self._own_threads():
-                        event = next(events)
-                except StopIteration as end:
-                    trained, self.validation_ = end.value
-                    self._take(trained)
-                    return
-                yield event
-        finally:
-            with self._own_threads():
-                events.close()
+        yield from fitting.followed(self, events)
 
     def _take(self, trained: model_file.TrainedModel) -> None:
         """Become a classifier of this model, all at once."""

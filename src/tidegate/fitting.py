@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,30 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Fitted = tuple[model_file.TrainedModel, "Evaluation | None"]
 FitEvents = Generator[StepResult | EpochResult, None, Fitted]
+_Event = TypeVar("_Event")
 StreamEvents = Generator[ReadResult | Survey | StepResult | EpochResult, None, Fitted]
+
+
+def followed(
+    classifier: TextClassifier, events: Generator[_Event, None, Fitted]
+) -> Iterator[_Event]:
+    """Yield the events of a fit, computed on the classifier's threads, and then give it the model.
+
+    The classifier is as it was until then, and stays so after an error.
+    """
+    try:
+        while True:
+            try:
+                with classifier._own_threads():
+                    event = next(events)
+            except StopIteration as end:
+                trained, classifier.validation_ = end.value
+                classifier._take(trained)
+                return
+            yield event
+    finally:
+        with classifier._own_threads():
+            events.close()
 
 
 def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) -> Float32:
