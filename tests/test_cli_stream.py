@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -139,7 +140,6 @@ def test_columns_are_guessed_by_the_first_rows(
 @pytest.mark.skipif(sys.platform == "win32", reason="the system lacks limits on files")
 def test_a_disk_that_is_too_small_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
     import resource
-    import subprocess
 
     write_table(tmp_path / "reviews.csv", *reviews(400))
     before = snapshot(tmp_path)
@@ -160,6 +160,7 @@ def test_a_disk_that_is_too_small_is_one_error_and_leaves_nothing(tmp_path: Path
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the system lacks SIGKILL")
 def test_a_process_that_is_killed_while_it_reads_leaves_nothing(tmp_path: Path) -> None:
     write_table(tmp_path / "reviews.csv", *reviews(60))
     program = (
@@ -173,8 +174,6 @@ def test_a_process_that_is_killed_while_it_reads_leaves_nothing(tmp_path: Path) 
         "from tidegate.cli import main\n"
         "main(sys.argv[1:])\n"
     )
-    import subprocess
-
     command = [sys.executable, "-c", program, *TRAIN, "--stream"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), timeout=60, check=False)
     assert done.returncode == -9
@@ -183,3 +182,50 @@ def test_a_process_that_is_killed_while_it_reads_leaves_nothing(tmp_path: Path) 
     done_again = tidegate(*TRAIN, "--stream", folder=tmp_path)
     assert done_again.returncode == 0, done_again.stderr
     assert sorted(snapshot(tmp_path)) == ["model.safetensors", "reviews.csv"]
+
+
+KILL_AFTER_A_CHECKPOINT = """
+import os, signal, sys
+from tidegate.checkpoint import Checkpoint
+from tidegate.cli import main
+save = Checkpoint.save
+def save_and_die(*arguments):
+    save(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+Checkpoint.save = save_and_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system lacks SIGKILL")
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("killed", ["--stream", "--in-memory"])
+def test_a_killed_run_goes_on_the_other_way_with_another_number_of_threads(
+    killed: str,
+    several: bool,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    restored_threads: None,
+) -> None:
+    texts, labels = reviews(60)
+    separator: list[str] = []
+    if several:
+        labels = [f"{label};third" if i % 3 else label for i, label in enumerate(labels)]
+        separator = ["--label-separator", ";"]
+    write_table(folder / "reviews.csv", texts, labels)
+    # The preset for people's own files: both directions, dropout, the linear model.
+    size = ["--hidden-size", "6", "--embedding-size", "6", "--max-length", "20", "--epochs", "3"]
+    command = ["train", "reviews.csv", *size, *separator, "--quiet"]
+    assert main([*command, "-o", "whole.safetensors", "--threads", "1"]) == 0, capsys.readouterr()
+    done = subprocess.run(
+        [sys.executable, "-c", KILL_AFTER_A_CHECKPOINT, *command, killed, "--threads", "2"],
+        cwd=folder,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -9
+    other = "--stream" if killed == "--in-memory" else "--in-memory"
+    assert main([*command, other, "--threads", "1", "--resume"]) == 0, capsys.readouterr()
+    assert Path("model.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert sorted(snapshot(folder)) == ["model.safetensors", "reviews.csv", "whole.safetensors"]
