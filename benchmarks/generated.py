@@ -7,10 +7,19 @@ import random
 from pathlib import Path
 
 
-def write_reviews(path: Path, *, texts: int, words: int, vocabulary: int, seed: int = 0) -> None:
+def write_reviews(
+    path: Path,
+    *,
+    texts: int,
+    words: int,
+    vocabulary: int,
+    seed: int = 0,
+    several: str | None = None,
+) -> None:
     """A CSV file with columns text and label; each label has words that it likes better.
 
     texts: rows. words: the most words in one, at least a quarter of it. vocabulary: distinct words.
+    several: what stands between labels where a text may have several; every third has "third", too.
     """
     generator = random.Random(seed)  # noqa: S311
     names = [f"word{i}" for i in range(vocabulary)]
@@ -24,4 +33,5 @@ def write_reviews(path: Path, *, texts: int, words: int, vocabulary: int, seed: 
             liked = generator.choices(halves[label], k=length // 3)
             text = liked + generator.choices(names, k=length - len(liked))
             generator.shuffle(text)
-            rows.writerow([" ".join(text), label])
+            third = f"{several}third" if several and i % 3 == 0 else ""
+            rows.writerow([" ".join(text), label + third])

@@ -6,6 +6,10 @@ the numbers of threads. It ends by SIGKILL or, for --interrupts of them, by Ctrl
 keeps a checkpoint in mid-epoch; the next process goes on from what is left. A run that reaches its
 end sooner counts as one more file to compare, and a new run begins. The last one is left alone.
 
+With --own it is not IMDB but a made-up table, which trains by the preset for people's own files:
+both directions, dropout, the linear model of n-grams. Each process then also draws whether it holds
+the table in memory or streams it from disk. --several: with several labels a text.
+
 The exit status is 1 if any file differs from the first.
 """
 
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +41,8 @@ def main() -> None:
     options = parse_options()
     with tempfile.TemporaryDirectory() as folder:
         proof = Proof(options, Path(folder))
-        for threads in options.threads:
-            proof.undisturbed(threads)
+        for way in proof.ways:
+            proof.undisturbed(way)
         proof.stopped(options.kills, options.interrupts)
     different = [each for each in proof.runs if each["sha256"] != proof.runs[0]["sha256"]]
     same = not different
@@ -51,8 +56,12 @@ def main() -> None:
     write_result(
         options.output,
         versions=versions("tidegate", "numpy"),
-        settings={"source": "generated" if options.small else "imdb", "seed": options.seed},
-        commands=[proof.command(folder=Path(folder), threads=n) for n in options.threads],
+        settings={
+            "source": "generated" if options.own else "imdb",
+            "several": options.several,
+            "seed": options.seed,
+        },
+        commands=[proof.command(folder=Path(folder), way=way) for way in proof.ways],
         runs=proof.runs,
         summary={
             "same": same,
@@ -79,8 +88,9 @@ def parse_options() -> argparse.Namespace:
         "--threads", type=int, nargs="+", default=sorted({1, usable_cores()}), metavar="N"
     )
     parser.add_argument(
-        "--small", action="store_true", help="made-up texts instead of imdb: seconds, no minutes"
+        "--own", action="store_true", help="a made-up table instead of imdb: in memory and streamed"
     )
+    parser.add_argument("--several", action="store_true", help="with --own: several labels a text")
     add_output(parser)
     parser.add_argument(
         "train_options",
@@ -91,29 +101,48 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a process trains. place: "" where there is no choice."""
+
+    threads: int
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.threads} {self.place}".strip()
+
+
 class Proof:
     """Trains again and again, and collects what came of it.
 
-    Each of ``runs`` is one model file: its sha256, the threads of every process that worked on it,
-    the stops between them, and seconds in all.
+    ways: what a process may draw: a number of threads, and the option that says where a table is.
+    Each of ``runs`` is one model file: its sha256, the way of every process that worked on it, the
+    stops between them, and seconds in all.
     """
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.seed, self.train_options = options.seed, options.train_options
-        self.choices = options.threads
+        places = ["--in-memory", "--stream"] if options.own else [""]
+        self.ways = [Way(threads, place) for threads in options.threads for place in places]
         self.folder = folder
         self.source = "imdb"
-        if options.small:
+        if options.own:
             self.source = str(folder / "reviews.csv")
-            write_reviews(Path(self.source), texts=4_000, words=120, vocabulary=3_000)
+            several = ";" if options.several else None
+            write_reviews(
+                Path(self.source), texts=4_000, words=120, vocabulary=3_000, several=several
+            )
+            if several:
+                self.train_options = ["--label-separator", several, *self.train_options]
         self.generator = random.Random(options.moments_seed)  # noqa: S311
         self.runs: list[dict[str, Any]] = []
 
-    def command(self, *, folder: Path, threads: int) -> list[str]:
+    def command(self, *, folder: Path, way: Way) -> list[str]:
         return [
             *(sys.executable, "-m", "tidegate", "train", self.source),
             *("--output", str(folder / MODEL), "--resume"),
-            *("--seed", str(self.seed), "--threads", str(threads), "--quiet"),
+            *("--seed", str(self.seed), "--threads", str(way.threads), "--quiet"),
+            *([way.place] if way.place else []),
             *self.train_options,
         ]
 
@@ -128,15 +157,15 @@ class Proof:
         left = sorted(file.name for file in folder.iterdir() if file.name != MODEL)
         self.runs.append({"sha256": sha256, **facts, "files_left": left})
         print(
-            f"{sha256}  threads {facts['threads']}, {len(facts['stops'])} stops, "
+            f"{sha256}  {', '.join(facts['ways'])}: {len(facts['stops'])} stops, "
             f"{facts['seconds']:.1f} s",
             flush=True,
         )
 
-    def undisturbed(self, threads: int) -> None:
+    def undisturbed(self, way: Way) -> None:
         folder = self.new_folder()
-        finished = run(self.command(folder=folder, threads=threads))
-        self.collect(folder, threads=[threads], stops=[], seconds=finished.seconds)
+        finished = run(self.command(folder=folder, way=way))
+        self.collect(folder, ways=[str(way)], stops=[], seconds=finished.seconds)
 
     def stopped(self, kills: int, interrupts: int) -> None:
         """Runs that are stopped, until every stop has been made and the last run is complete."""
@@ -145,12 +174,13 @@ class Proof:
         self.generator.shuffle(stops)
         while stops:
             folder = self.new_folder()
-            threads: list[int] = []
+            ways: list[str] = []
             made: list[dict[str, Any]] = []
             begun = time.perf_counter()
             while not (folder / MODEL).exists():
-                threads.append(self.generator.choice(self.choices))
-                command = self.command(folder=folder, threads=threads[-1])
+                way = self.generator.choice(self.ways)
+                ways.append(str(way))
+                command = self.command(folder=folder, way=way)
                 if not stops:
                     run(command)
                     continue
@@ -165,7 +195,7 @@ class Proof:
                     )
                     print(f"  {made[-1]}", flush=True)
             seconds = time.perf_counter() - begun
-            self.collect(folder, threads=threads, stops=made, seconds=seconds)
+            self.collect(folder, ways=ways, stops=made, seconds=seconds)
 
 
 def stop_process(command: list[str], how: signal.Signals, after: float) -> bool:

@@ -43,7 +43,8 @@ def random_classifier(config: ModelConfig, seed: int = 0) -> TextClassifier:
     for value in model.parameters.values():
         value += (0.3 * generator.standard_normal(value.shape)).astype(np.float32)
     fields = config.to_json()
-    del fields["classes"]
+    for name in ("classes", "targets"):  # which no option says
+        fields.pop(name, None)
     classifier = TextClassifier(**fields)
     words = tuple(f"w{i}" for i in range(config.vocabulary_size - FIRST_WORD_ID))
     classifier.model_ = model

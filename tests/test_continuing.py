@@ -13,6 +13,8 @@ from tidegate import TextClassifier, ops
 from tidegate.continuing import Start
 from tidegate.errors import ConfigError, DataError, NotFittedError, TrainingError
 from tidegate.model import TextModel
+from tidegate.targets import encode_targets
+from tidegate.text import Tokenizer
 from tidegate.training import EpochResult
 
 # A new label, whose texts have a new word each.
@@ -42,8 +44,8 @@ def bits(classifier: TextClassifier) -> list[bytes]:
 
 def begun(start: Start, texts: list[str], labels: list[Any]) -> tuple[TextModel, Any, Any]:
     """The model before its first step, with its tokeniser and classes."""
-    classes, _ = start.encode_labels(labels, len(texts))
-    tokenizer = start.tokenizer(texts, 10_000)
+    classes, _ = encode_targets(labels, len(texts), start.known)
+    tokenizer = start.tokenizer(Tokenizer.fit(texts, 10_000, "words"))
     config = start.classifier.model_.config
     grown = type(config)(
         **{**vars(config), "classes": len(classes), "vocabulary_size": tokenizer.vocabulary.size}
@@ -98,10 +100,14 @@ def test_new_words_are_the_most_frequent_ones_and_not_too_many(trained: TextClas
     texts = ["zig zag zig zag zig", "the film was zoom", "zag"]
     start = Start(trained)
     words = trained.tokenizer_.vocabulary.words
-    assert start.tokenizer(texts, 10_000).vocabulary.words == (*words, "zig", "zag", "zoom")
+
+    def grown(texts: list[str], size: int) -> Tokenizer:
+        return start.tokenizer(Tokenizer.fit(texts, size, "words"))
+
+    assert grown(texts, 10_000).vocabulary.words == (*words, "zig", "zag", "zoom")
     # Room for four words: zig, zag, and two that the model has.
-    assert start.tokenizer(texts, 8).vocabulary.words == (*words, "zig", "zag")
-    assert start.tokenizer(["the film"], 10_000) == trained.tokenizer_
+    assert grown(texts, 8).vocabulary.words == (*words, "zig", "zag")
+    assert grown(["the film"], 10_000) == trained.tokenizer_
 
 
 # --- what it learns ----------------------------------------------------------------------------
@@ -312,12 +318,3 @@ def test_a_linear_model_goes_on(tmp_path: Path) -> None:
     new.save(tmp_path / "new")
     again = TextClassifier.load(tmp_path / "new")
     np.testing.assert_array_equal(again.predict_proba(texts), new.predict_proba(texts))
-
-
-def test_a_model_of_several_labels_says_that_it_cannot_go_on() -> None:
-    several = make(epochs=1).fit(TEXTS, [[label] for label in LABELS])
-    message = "several labels, and such models can't go on"
-    with pytest.raises(ConfigError, match=message):
-        TextClassifier.continue_from(several, TEXTS, [[label] for label in LABELS])
-    with pytest.raises(ConfigError, match=message):
-        several.partial_fit(TEXTS, LABELS)

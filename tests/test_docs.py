@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from tidegate import TextClassifier, data, storage
-from tidegate.data import columns, encodings, formats, readers
+from tidegate import TextClassifier, data, ngrams, storage
+from tidegate.data import columns, encodings, formats, readers, streams
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/models.md", "docs/scikit-learn.md", "docs/explaining.md"]
+    "document", ["docs/data.md", "docs/models.md", "docs/scikit-learn.md", "docs/explaining.md"]
 )
 def test_snippets_print_what_stands_below_them(
     document: str,
@@ -86,13 +86,13 @@ def test_snippets_print_what_stands_below_them(
 ) -> None:
     """One after another, as in one notebook."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(python|text)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    assert [language for language, _ in blocks] == ["python", "text"] * (len(blocks) // 2)
-    assert blocks
+    pair = r"^```python\n(.*?)^```\n\n```text\n(.*?)^```"
+    blocks = re.findall(pair, text, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == text.count("```python\n") > 0
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     names: dict[str, object] = {}
-    for (_, snippet), (_, expected) in zip(blocks[::2], blocks[1::2], strict=True):
+    for snippet, expected in blocks:
         exec(compile(snippet, document, "exec"), names)  # noqa: S102 (our own file)
         assert capsys.readouterr().out == expected
 
@@ -196,6 +196,10 @@ def test_the_formats_and_names_are_those_that_are_read() -> None:
     names = [block.split() for block in re.findall(r"(?:^    .*\n)+", DATA, flags=re.MULTILINE)]
     assert names == [list(columns.TEXT_NAMES), list(columns.LABEL_NAMES)]
     assert f"more than {encodings.LONGEST_LINE:,} characters" in DATA
+    assert f"the first {streams.GUESSED_ROWS:,} rows" in DATA
+    assert f"at most {ngrams.MOST_TEXTS:,} texts" in DATA
+    sizes = [size >> 20 for size in (streams.LARGE_BYTES, streams.LARGE_PACKED_BYTES)]
+    assert f"more than {sizes[0]} MB ({sizes[1]} MB if it is compressed" in " ".join(DATA.split())
     assert DATA.count(f"{readers.BLOCK_ROWS:,} rows") == 2
 
 

@@ -70,7 +70,6 @@ def test_what_is_read_is_selected_repeated_and_averaged_text_by_text() -> None:
     assert chosen.counts is not None
     assert chosen.counts.tolist() == [1, 3, 3]
     assert [chosen.rows.row(i).tolist() for i in range(7)] == [[5, 6], *[[2], [3], [4]] * 2]
-    assert reading.per_row(np.array([7, 8, 9])).tolist() == [7, 8, 8, 8, 9]
     values = np.array([[1, 0], [2, 0], [4, 1], [9, 2], [6, 5]], np.float32)
     assert reading.pooled(values).tolist() == [[1, 0], [5, 1], [6, 5]]
     assert reading.pooled(values).dtype == np.float32

@@ -17,7 +17,7 @@ A text row branches off it at the step where its text begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,6 +75,10 @@ class TokenizedTexts:
         """The ids of row ``i``, a view."""
         return self.token_ids[self.offsets[i] : self.offsets[i + 1]]
 
+    def blocks(self) -> Iterator[TokenizedTexts]:
+        """All rows in order: one block of them, as they are in memory."""
+        yield self
+
     def select(self, rows: np.ndarray | Sequence[int]) -> TokenizedTexts:
         """The given rows in the given order, copied."""
         return TokenizedTexts.from_rows([self.row(int(i)) for i in rows])
@@ -121,12 +125,7 @@ class Reading:
     counts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.counts is not None and (
-            (self.counts < 1).any() or self.counts.sum() != len(self.rows)
-        ):
-            raise ShapeError(
-                f"counts must be at least 1 each and {len(self.rows)} together, as there are rows"
-            )
+        check_counts(self.counts, len(self.rows))
 
     def __len__(self) -> int:
         return len(self.rows) if self.counts is None else len(self.counts)
@@ -135,24 +134,37 @@ class Reading:
         """The given texts in the given order, copied."""
         if self.counts is None:
             return Reading(self.rows.select(texts))
-        firsts = np.cumsum(self.counts) - self.counts
-        chosen = self.counts[texts]
-        within = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)
-        return Reading(self.rows.select(np.repeat(firsts[texts], chosen) + within), chosen)
-
-    def per_row(self, values: np.ndarray) -> np.ndarray:
-        """[rows, ...] what belongs to each row's text, of [texts, ...]."""
-        return values if self.counts is None else np.repeat(values, self.counts, axis=0)
+        return Reading(self.rows.select(rows_of(self.counts, texts)), self.counts[texts])
 
     def pooled(self, values: np.ndarray) -> np.ndarray:
         """[texts, n] float32, the means of each text's rows of [rows, n]."""
-        if self.counts is None or len(self.counts) == len(values):
-            return values
-        firsts = np.cumsum(self.counts) - self.counts
-        # float64, so that a text's mean is the same beside any others.
-        sums = np.add.reduceat(values.astype(np.float64), firsts, axis=0)
-        means: np.ndarray = (sums / self.counts[:, None]).astype(np.float32)
-        return means
+        return pooled(values, self.counts)
+
+
+def check_counts(counts: np.ndarray | None, rows: int) -> None:
+    """ShapeError unless they are how many of the rows each text has: see ``Reading``."""
+    if counts is not None and ((counts < 1).any() or counts.sum() != rows):
+        raise ShapeError(f"counts must be at least 1 each and {rows} together, as there are rows")
+
+
+def rows_of(counts: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """[rows] which rows the given texts have, where text i has counts[i] of all."""
+    firsts = np.cumsum(counts) - counts
+    chosen = counts[texts]
+    within = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)
+    rows: np.ndarray = np.repeat(firsts[texts], chosen) + within
+    return rows
+
+
+def pooled(values: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    """[texts, n] float32, the means of each text's rows of [rows, n]."""
+    if counts is None or len(counts) == len(values):
+        return values
+    firsts = np.cumsum(counts) - counts
+    # float64, so that a text's mean is the same beside any others.
+    sums = np.add.reduceat(values.astype(np.float64), firsts, axis=0)
+    means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
+    return means
 
 
 @dataclass(frozen=True)

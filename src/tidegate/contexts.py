@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import _kernels, initializers, ops
-from tidegate.batch import TokenizedTexts
+from tidegate.stored import StoredTexts, Texts
 
 Float32 = npt.NDArray[np.float32]
 
@@ -27,7 +27,7 @@ MOST_TOKENS = 20_000_000  # more say hardly more, and memory stays what it is
 
 
 def context_vectors(
-    texts: TokenizedTexts, vocabulary_size: int, first: int, size: int, seed: int
+    texts: Texts, vocabulary_size: int, first: int, size: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], Float32]:
     """Ids [found] of the words that have neighbours, and their vectors [found, size].
 
@@ -36,8 +36,8 @@ def context_vectors(
     than numbers in a vector, none is found. Of texts with more than MOST_TOKENS tokens only every
     second one is read, or third, and so on. The same bits for any number of threads.
     """
-    every = -(-len(texts.token_ids) // MOST_TOKENS)
-    if every > 1:
+    every = max(1, -(-int(texts.lengths.sum()) // MOST_TOKENS))
+    if every > 1 or isinstance(texts, StoredTexts):
         texts = texts.select(np.arange(0, len(texts), every))
     counted = _kernels.count_contexts(
         texts.token_ids, texts.offsets, vocabulary_size, first, WINDOW, LEAST

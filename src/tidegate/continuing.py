@@ -18,10 +18,10 @@ from tidegate import ops
 from tidegate.checks import check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
-from tidegate.labels import LABEL_TYPES, known_targets, label_array
-from tidegate.model import ModelConfig, TextModel, check_whole
+from tidegate.model import ModelConfig, TextModel
 from tidegate.ngrams import NgramModel, with_classes
-from tidegate.subwords import JsonTokenizer, name_beside
+from tidegate.subwords import name_beside
+from tidegate.targets import Known, targets_of
 from tidegate.text import Tokenizer, Vocabulary, check_texts
 
 if TYPE_CHECKING:
@@ -55,33 +55,22 @@ class Start:
         check_texts(texts)
         self._kept_texts: list[str] = list(texts)
         count = len(self._kept_texts)
-        self._kept_targets = known_targets(self.classifier.classes_, labels, count)
+        known = self.known
+        self._kept_targets = targets_of(known.classes, labels, count, many=known.many)
         if not count:
             raise DataError("there are no texts to keep; give at least one, or keep=None")
 
-    def encode_labels(
-        self, labels: Iterable[Any], texts: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-        """The sorted classes, old and new, and each label's number among them."""
-        known, given = self.classifier.classes_, label_array(labels, texts)
-        if not len(given):
-            raise DataError("there are no texts to train on; give at least one")
-        own, other = (LABEL_TYPES[array.dtype.kind] for array in (known, given))
-        if own != other:
-            raise DataError(f"labels are {other}, and the model's are {own}; give labels of {own}")
-        classes = np.unique(np.concatenate([known, given]))
-        check_whole("classes", len(classes), 2, 100_000)
-        return classes, np.searchsorted(classes, given).astype(np.int32)
+    @property
+    def known(self) -> Known:
+        """The trained model's classes, and whether a text may have several."""
+        return Known(self.classifier.classes_, self.classifier.model_.config.targets == "many")
 
-    def tokenizer(self, texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    def tokenizer(self, found: Tokenizer) -> Tokenizer:
         """The model's, with ids for new words behind the others.
 
-        New words are those of the texts that would have an id in a model of them alone.
+        found: of a model of the new texts alone.
         """
         known = self.classifier.tokenizer_
-        if isinstance(known, JsonTokenizer):  # whose words are what they are
-            return known
-        found = Tokenizer.fit(texts, vocabulary_size, known.kind, known.keep)
         old = set(known.vocabulary.words)
         new = tuple(word for word in found.vocabulary.words if word not in old)
         return replace(known, vocabulary=Vocabulary(known.vocabulary.words + new))
@@ -126,7 +115,7 @@ class Start:
         if linear is None:
             return None
         places = np.searchsorted(classes, self.classifier.classes_)
-        return with_classes(linear, places, len(classes))
+        return with_classes(linear, places, len(classes), many=self.known.many)
 
     @property
     def kept_texts(self) -> list[str]:
@@ -140,9 +129,16 @@ class Start:
         """
         if self.keep is None:
             return
-        wanted = self.classifier.classes_[self._kept_targets]
-        before = int((self.classifier.predict(self._kept_texts) == wanted).sum())
-        after = int((classes[probabilities.argmax(axis=1)] == wanted).sum())
+        known, wanted = self.known, self._kept_targets
+        predicted = self.classifier.predict(self._kept_texts)
+        if known.many:  # of the labels that these texts were given by
+            old = np.searchsorted(classes, known.classes)
+            before = int((predicted == wanted).all(axis=1).sum())
+            after = int(((probabilities[:, old] > 0.5) == wanted).all(axis=1).sum())
+        else:
+            labels = known.classes[wanted]
+            before = int((predicted == labels).sum())
+            after = int((classes[probabilities.argmax(axis=1)] == labels).sum())
         count = len(wanted)
         self.kept_accuracy = before / count, after / count
         if before - after > float(self.max_loss) * count + 1e-9:
@@ -157,13 +153,9 @@ class Start:
 def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
     """ConfigError unless ``classifier`` can go on from ``trained``: with the same shape."""
     model, tokenizer = trained.model_, trained.tokenizer_
-    if model.config.targets == "many":
-        raise ConfigError(
-            "the trained model gives a text several labels, and such models can't go on learning "
-            "yet; train anew on all texts"
-        )
     wanted = classifier._model_config(classes=model.config.classes)
-    wanted = replace(wanted, vocabulary_size=model.config.vocabulary_size)
+    told = {name: getattr(model.config, name) for name in ("vocabulary_size", "targets")}
+    wanted = replace(wanted, **told)  # which are no options
     if classifier.embedding_size is None:  # as the model has it
         wanted = replace(wanted, embedding_size=model.config.embedding_size)
     shape: dict[str, tuple[Any, Any]] = {

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import initializers, model_file, notebook, ops, storage, streaming, threads
+from tidegate import fitting, initializers, model_file, notebook, ops, storage, streaming, threads
 from tidegate.batch import Reading
 from tidegate.checks import check_flag, check_path
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
+from tidegate.data.survey import Survey
 from tidegate.errors import (
     ConfigError,
     DataError,
@@ -31,7 +32,7 @@ from tidegate.errors import (
     not_fitted,
     unknown_choice,
 )
-from tidegate.fitting import fit_events, listed_texts, mixed
+from tidegate.fitting import mixed
 from tidegate.history import History
 from tidegate.labels import (
     check_class_weight,
@@ -42,6 +43,8 @@ from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
 from tidegate.ngrams import LONGEST
 from tidegate.noise import Dropout, check_rate
+from tidegate.portions import Portions, ReadResult
+from tidegate.preparing import listed_texts
 from tidegate.presets import PRESETS
 from tidegate.records import check_positive
 from tidegate.report import Report, measure
@@ -138,6 +141,7 @@ class TextClassifier(ClassifierContract):
 
     _estimator_type = "classifier"  # for tools from before scikit-learn's tags
     conversion_: dict[str, Any] | None = None
+    validation_: Evaluation | None  # there after fit alone
     _stream: streaming.Stream | None = None  # what partial_fit goes on with
     vectors_: dict[str, int] | None = None
 
@@ -300,7 +304,7 @@ class TextClassifier(ClassifierContract):
             if not isinstance(start, Start):
                 raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
             check_options(self, start.classifier)
-        events = fit_events(
+        events = fitting.in_memory(
             self,
             texts,
             labels,
@@ -310,19 +314,57 @@ class TextClassifier(ClassifierContract):
             validation=validation,
             start=start,
         )
-        try:
-            while True:
-                try:
-                    with self._own_threads():
-                        event = next(events)
-                except StopIteration as end:
-                    trained, self.validation_, self.vectors_ = end.value
-                    self._take(trained)
-                    return
-                yield event
-        finally:
-            with self._own_threads():
-                events.close()
+        yield from fitting.followed(self, events)
+
+    def fit_stream(
+        self,
+        portions: Portions,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    ) -> TextClassifier:
+        """Train on more texts than fit in memory, to the same model that ``fit`` gives.
+
+        portions: pairs of texts and labels, each as ``fit`` takes them, which are read twice: a
+        list, what ``data.open_labeled`` gives, or an object of one's own whose ``__iter__`` begins
+        anew. The texts' ids lie in a file without a name in ``folder`` (None: the system's for such
+        files), some bytes for each word; in memory are some dozens of bytes for each text.
+        """
+        for _ in self.fit_stream_steps(portions, folder=folder, validation=validation):
+            pass
+        return self
+
+    def fit_stream_steps(
+        self,
+        portions: Portions,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        test: tuple[Iterable[str], Iterable[Any]] | None = None,
+        start: Start | None = None,
+    ) -> Iterator[ReadResult | Survey | StepResult | EpochResult]:
+        """Like ``fit_stream``, with the arguments of ``fit_steps`` and results along the way.
+
+        First a ReadResult for each portion, with the Survey after the first reading, then those of
+        ``fit_steps``. A run that was stopped reads its texts again and then goes on from the
+        checkpoint, also from one of ``fit_steps``. test: texts and labels for the survey alone.
+        """
+        self.check()
+        if start is not None:
+            check_options(self, start.classifier)
+        events = fitting.on_disk(
+            self,
+            portions,
+            folder=folder,
+            checkpoint=checkpoint,
+            resume=resume,
+            validation=validation,
+            test=test,
+            start=start,
+        )
+        yield from fitting.followed(self, events)
 
     def _take(self, trained: model_file.TrainedModel) -> None:
         """Become a classifier of this model, all at once."""

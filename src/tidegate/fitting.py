@@ -1,33 +1,32 @@
-"""A whole fit: from texts and labels to a trained model, step by step."""
+"""A whole fit: from prepared texts to a trained model, step by step."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file, ops
-from tidegate.batch import TokenizedTexts
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
-from tidegate.checks import check_path, check_text_pair
-from tidegate.columns import unwrapped
+from tidegate.checks import check_path
 from tidegate.contexts import context_vectors
+from tidegate.data.survey import Survey
 from tidegate.errors import ConfigError
 from tidegate.history import History
-from tidegate.labels import class_weights, float32_weights, text_weights, training_weights
-from tidegate.metrics import Evaluation, evaluate_logits, labeled
+from tidegate.metrics import Evaluation, evaluate_logits
 from tidegate.model import TextModel
-from tidegate.ngrams import NgramModel, bits_for, fit_mix, fit_ngrams, hash_texts
-from tidegate.subwords import tokenizer_of
-from tidegate.targets import encode_targets, targets_of
-from tidegate.text import FIRST_WORD_ID, Vocabulary, check_texts
+from tidegate.ngrams import NgramModel, fit_mix, fit_ngrams
+from tidegate.portions import Portions, ReadResult, prepare_portions
+from tidegate.preparing import Prepared, prepare
+from tidegate.stored import Texts, Work
+from tidegate.text import FIRST_WORD_ID, Vocabulary
 from tidegate.training import EpochResult, StepResult, train_steps
 from tidegate.vectors import WordVectors, read_vectors
 
@@ -38,6 +37,30 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Fitted = tuple[model_file.TrainedModel, "Evaluation | None", "dict[str, int] | None"]
 FitEvents = Generator[StepResult | EpochResult, None, Fitted]
+_Event = TypeVar("_Event")
+StreamEvents = Generator[ReadResult | Survey | StepResult | EpochResult, None, Fitted]
+
+
+def followed(
+    classifier: TextClassifier, events: Generator[_Event, None, Fitted]
+) -> Iterator[_Event]:
+    """Yield the events of a fit, computed on the classifier's threads, and then give it the model.
+
+    The classifier is as it was until then, and stays so after an error.
+    """
+    try:
+        while True:
+            try:
+                with classifier._own_threads():
+                    event = next(events)
+            except StopIteration as end:
+                trained, classifier.validation_, classifier.vectors_ = end.value
+                classifier._take(trained)
+                return
+            yield event
+    finally:
+        with classifier._own_threads():
+            events.close()
 
 
 def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) -> Float32:
@@ -46,14 +69,7 @@ def mixed(recurrent: Float32, linear: Float32 | None, mix: tuple[float, float]) 
     return recurrent * first if linear is None else recurrent * first + linear * second
 
 
-def listed_texts(texts: Iterable[str]) -> Sequence[str]:
-    """A column of texts as a list. DataError for what is none."""
-    texts = unwrapped(texts)
-    check_texts(texts)
-    return texts if isinstance(texts, list) else list(texts)
-
-
-def fit_events(
+def in_memory(
     options: TextClassifier,
     texts: Iterable[str],
     labels: Iterable[Any],
@@ -64,34 +80,62 @@ def fit_events(
     validation: tuple[Iterable[str], Iterable[Any]] | None,
     start: Start | None,
 ) -> FitEvents:
-    """See ``TextClassifier.fit_steps``, whose arguments these are.
+    """See ``TextClassifier.fit_steps``, whose arguments these are, and ``fit_events``."""
+    prepared = prepare(
+        options, texts, labels, sample_weight=sample_weight, validation=validation, start=start
+    )
+    del texts, labels
+    run = fit_events(options, prepared, checkpoint=checkpoint, resume=resume, start=start)
+    return (yield from run)
+
+
+def on_disk(
+    options: TextClassifier,
+    portions: Portions,
+    *,
+    folder: str | os.PathLike[str] | None,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    validation: tuple[Iterable[str], Iterable[Any]] | None,
+    test: tuple[Iterable[str], Iterable[Any]] | None,
+    start: Start | None,
+) -> StreamEvents:
+    """See ``TextClassifier.fit_stream_steps``, whose arguments these are, and ``fit_events``."""
+    with Work(None if folder is None else check_path("folder", folder)) as work:
+        prepared = yield from prepare_portions(
+            options, portions, work, validation=validation, test=test, start=start
+        )
+        run = fit_events(options, prepared, checkpoint=checkpoint, resume=resume, start=start)
+        return (yield from run)
+
+
+def fit_events(
+    options: TextClassifier,
+    prepared: Prepared,
+    *,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    start: Start | None,
+) -> FitEvents:
+    """Train on prepared texts. See ``TextClassifier.fit_steps`` for the other arguments.
 
     options: a classifier, which is only read. Yields each step's and each epoch's result, and
     returns the trained model, what it is worth on the validation texts, None without any, and what
     the file of vectors had, None if none was read.
     """
     training = options._training()
-    listed = listed_texts(texts)
-    if start is None:
-        classes, targets = encode_targets(labels, len(listed))
-        wanted = options.tokenizer, listed, options.vocabulary_size, options.keep
-        tokenizer = tokenizer_of(*wanted)
-    else:
-        classes, targets = start.encode_labels(labels, len(listed))
-        tokenizer = start.tokenizer(listed, options.vocabulary_size)
-    many = targets.ndim == 2
-    if many and options.class_weight is not None:
+    classes, tokenizer, held = prepared.classes, prepared.tokenizer, prepared.held
+    if options.patience is not None and not len(held):
         raise ConfigError(
-            f"class_weight={options.class_weight!r} is for one label a text, and these have "
-            "several; leave it out, or give sample_weight"
+            f"patience={options.patience} waits for a better validation, and there are no texts "
+            "to validate on; set validation_fraction to 0.1, say"
         )
-    text_weight = text_weights(sample_weight, len(listed))
     goes_on = resume and checkpoint is not None and Path(checkpoint).exists()
     vectors = None if goes_on else _read_vectors(options, tokenizer.vocabulary, start)
     # A small corpus has fewer words than there are ids.
     config = replace(
         options._model_config(classes=len(classes)),
-        targets="many" if many else "one",
+        targets="many" if prepared.many else "one",
         vocabulary_size=tokenizer.vocabulary.size,
     )
     if start is not None:
@@ -103,39 +147,7 @@ def fit_events(
         size = stored_embedding_size(Path(checkpoint), config.embedding_size)
         config = replace(config, embedding_size=size)
     training["embedding_size"] = config.embedding_size
-    train_rows, validation_rows = options.split(len(listed))
-    train_config = options._train_config(epochs=options.epochs_for(len(listed)))
-    if validation is not None:
-        train_rows = np.concatenate([train_rows, validation_rows])  # in the shuffle's order
-        held, held_labels = check_text_pair("validation", validation)
-        held_texts = listed_texts(held)
-        held_targets = targets_of(classes, held_labels, len(held_texts), many=many)
-    else:
-        held_texts = [listed[row] for row in validation_rows.tolist()]
-        held_targets = targets[validation_rows]
-    # Of all texts: the linear model is fitted on those of validation in the end, too.
-    counts = training_weights(
-        class_weights(options.class_weight, classes, targets[train_rows]), text_weight, targets
-    )
-    weights = None if counts is None else float32_weights(counts[train_rows])
-    read = tokenizer.read(listed, options.max_length).select(train_rows)
-    train_set = labeled(read, targets[train_rows], weights).by_rows()
-    held_set = labeled(tokenizer.read(held_texts, options.max_length), held_targets)
-    del read
-    if options.patience is not None and not len(held_set):
-        raise ConfigError(
-            f"patience={options.patience} waits for a better validation, and there are no texts "
-            "to validate on; set validation_fraction to 0.1, say"
-        )
-    linear = start.ngrams(classes) if start is not None and options.ngrams else None
-    bits = bits_for(listed, tokenizer.kind, options.ngrams, len(classes)) if options.ngrams else 0
-    if linear is not None:
-        bits = linear.bits
-    hashed, held_hashed = (
-        hash_texts(some, tokenizer.kind, options.ngrams, bits) if options.ngrams else None
-        for some in (listed, held_texts)
-    )
-    del listed, held_texts
+    train_config = options._train_config(epochs=options.epochs_for(prepared.texts))
     precision = ops.choose_precision(options.precision)
     model_file.check_model_size(
         config, training, precision, classes, tokenizer, train_config.epochs
@@ -156,12 +168,12 @@ def fit_events(
             there = vectors.fill(model.parameters["embedding.weight"], new)
         frozen = there if options.freeze_vectors else None
     elif options.context_vectors and start is None and not goes_on:
-        _begin_with_contexts(model, train_set.texts, train_config.seed)
+        _begin_with_contexts(model, prepared.train.texts, train_config.seed)
     history = History()
     for event in train_steps(
         model,
-        train_set,
-        held_set,
+        prepared.train,
+        held,
         train_config,
         checkpoint=None if checkpoint is None else check_path("checkpoint", checkpoint),
         resume=resume,
@@ -173,39 +185,23 @@ def fit_events(
             history.append(event)
         yield event
     begun = time.perf_counter()
-    logits = held_set.reading.pooled(model.predict_logits(held_set.texts))
-    scores = None
+    logits, scores = held.pooled(model.predict_logits(held.texts)), None
     spent = time.perf_counter() - begun
     ngrams: NgramModel | None = None
     mix = (1.0, 0.0)
-    if hashed is None and options.calibrate:
-        mix = (fit_factor(logits, held_targets), 0.0)
-    if hashed is not None and held_hashed is not None:
-        ngram_settings: dict[str, Any] = {
-            "kind": tokenizer.kind,
-            "longest": int(options.ngrams),
-            "bits": bits,
-            "cost": float(options.ngram_cost),
-            "seed": train_config.seed,
-            "start": linear,
-        }
-
-        def fit_on(rows: npt.NDArray[np.int64]) -> NgramModel:
-            counted = rows if counts is None else rows[counts[rows] > 0]
-            given = hashed.select(counted), targets[counted], len(classes)
-            each = None if counts is None else counts[counted]
-            return fit_ngrams(*given, **ngram_settings, counts=each)
-
-        ngrams = fit_on(train_rows)
-        scores = ngrams.score_rows(held_hashed)
-        mix = fit_mix(logits, scores, held_targets)
-        if validation is None and len(validation_rows):
+    if prepared.ngrams is None and options.calibrate:
+        mix = (fit_factor(logits, held.targets), 0.0)
+    if prepared.ngrams is not None:
+        linear = None if start is None else start.ngrams(classes)
+        ngrams, scores = _fit_beside(options, prepared, linear)
+        mix = fit_mix(logits, scores, held.targets)
+        if prepared.ngrams.again:
             # The factors are found; from here on it may know these texts, too.
-            ngrams = fit_on(np.concatenate([train_rows, validation_rows]))
+            ngrams = _fit_linear(options, prepared, linear, len(prepared.ngrams.rows))
     validated: Evaluation | None = None
-    if len(held_set):
+    if len(held):
         begun = time.perf_counter() - spent
-        validated = evaluate_logits(model, mixed(logits, scores, mix), held_targets, begun)
+        validated = evaluate_logits(model, mixed(logits, scores, mix), held.targets, begun)
     if start is not None and start.kept_texts:
         kept = tokenizer.read(start.kept_texts, options.max_length)
         linear_scores = None if ngrams is None else ngrams.scores(start.kept_texts)
@@ -216,7 +212,7 @@ def fit_events(
     return trained, validated, None if vectors is None else vectors.counts()
 
 
-def _begin_with_contexts(model: TextModel, texts: TokenizedTexts, seed: int) -> None:
+def _begin_with_contexts(model: TextModel, texts: Texts, seed: int) -> None:
     """Give the words their vectors of ``context_vectors``, and the others as large ones."""
     table = model.parameters["embedding.weight"]
     ids, values = context_vectors(texts, len(table), FIRST_WORD_ID, table.shape[1], seed)
@@ -236,3 +232,32 @@ def _read_vectors(
         size = trained.model_.config.embedding_size
         known = len(trained.tokenizer_.vocabulary.words)
     return read_vectors(options.vectors, vocabulary, size=size, known=known)
+
+
+def _fit_beside(
+    options: TextClassifier, prepared: Prepared, linear: NgramModel | None
+) -> tuple[NgramModel, Float32]:
+    """The linear model of the training texts, and its scores of the validation texts [n, L]."""
+    assert prepared.ngrams is not None  # noqa: S101 (the caller has looked)
+    ngrams = _fit_linear(options, prepared, linear, prepared.ngrams.training)
+    scores = [ngrams.score_rows(block) for block in prepared.ngrams.held()]
+    return ngrams, np.concatenate(scores)
+
+
+def _fit_linear(
+    options: TextClassifier, prepared: Prepared, linear: NgramModel | None, texts: int
+) -> NgramModel:
+    """The linear model of the first so many texts."""
+    given = prepared.ngrams
+    assert given is not None  # noqa: S101 (the caller has looked)
+    settings: dict[str, Any] = {
+        "kind": prepared.tokenizer.kind,
+        "longest": int(options.ngrams),
+        "bits": given.bits,
+        "cost": float(options.ngram_cost),
+        "seed": int(options.random_state),
+        "start": linear,
+    }
+    rows, targets = given.rows.first(texts), np.ascontiguousarray(given.targets[:texts])
+    counts = None if given.counts is None else np.ascontiguousarray(given.counts[:texts])
+    return fit_ngrams(rows, targets, len(prepared.classes), **settings, counts=counts)

@@ -48,20 +48,38 @@ def label_array(labels: Iterable[Any], texts: int) -> npt.NDArray[Any]:
 
 
 def encode_labels(
-    labels: Iterable[Any], texts: int
+    labels: Iterable[Any], texts: int, known: npt.NDArray[Any] | None = None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-    """The sorted classes, and each label's number among them."""
+    """The sorted classes, and each label's number among them.
+
+    known: a trained model's classes, which are then among them, even if no text has them.
+    """
     array = label_array(labels, texts)
     if not len(array):
-        raise DataError("there are no texts to train on; give at least two, of two classes")
-    classes, targets = np.unique(array, return_inverse=True)
+        fewest = "two, of two classes" if known is None else "one"
+        raise DataError(f"there are no texts to train on; give at least {fewest}")
+    classes = joined_classes(array, known)
     if len(classes) < 2:
         raise DataError(
             f"every label is {classes.tolist()[0]!r}, one class; a classifier needs texts of at "
             "least two classes"
         )
     check_whole("classes", len(classes), 2, 100_000)
-    return classes, targets.reshape(-1).astype(np.int32)
+    return classes, np.searchsorted(classes, array).astype(np.int32)
+
+
+def joined_classes(
+    labels: npt.NDArray[Any], known: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """The sorted distinct labels, and those that a model knows. DataError for another type."""
+    if known is None:
+        return np.unique(labels)
+    if not len(labels):  # of no type of their own
+        return known
+    own, other = (LABEL_TYPES[array.dtype.kind] for array in (known, labels))
+    if own != other:
+        raise DataError(f"labels are {other}, and the model's are {own}; give labels of {own}")
+    return np.unique(np.concatenate([known, labels]))
 
 
 def known_targets(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.batch import Reading, TokenizedTexts
+from tidegate.batch import Reading, check_counts, pooled
 from tidegate.checks import check_array
 from tidegate.errors import DataError
 from tidegate.model import TextModel
+from tidegate.stored import Texts
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class LabeledSet:
     windows; see ``Reading``. Training takes ``by_rows``.
     """
 
-    texts: TokenizedTexts
+    texts: Texts
     targets: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32] | None = None
     counts: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        texts = len(self.reading)
+        check_counts(self.counts, len(self.texts))
+        texts = len(self.texts if self.counts is None else self.counts)
         if texts != len(self.targets):
             raise DataError(f"{texts} texts have {len(self.targets)} labels")
         if self.weights is not None:
@@ -50,10 +52,9 @@ class LabeledSet:
     def __len__(self) -> int:
         return len(self.targets)
 
-    @property
-    def reading(self) -> Reading:
-        """The texts' rows, and which belong together."""
-        return Reading(self.texts, self.counts)
+    def pooled(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """[texts, n] the means of each text's rows of [rows, n]."""
+        return pooled(values, self.counts)
 
     def by_rows(self) -> LabeledSet:
         """Each window as an example of its text's target, all of a text's as heavy as one row.
@@ -61,13 +62,12 @@ class LabeledSet:
         Weights have the same mean over rows that the texts' have over texts, so that losses stay
         comparable.
         """
-        reading = self.reading
         if self.counts is None or len(self.texts) == len(self):
             return LabeledSet(self.texts, self.targets, self.weights)
         weights = np.ones(len(self), np.float32) if self.weights is None else self.weights
         shares = weights / self.counts * (len(self.texts) / len(self))
-        rows = reading.per_row(shares).astype(np.float32)
-        return LabeledSet(self.texts, reading.per_row(self.targets), rows)
+        rows = np.repeat(shares, self.counts).astype(np.float32)
+        return LabeledSet(self.texts, np.repeat(self.targets, self.counts, axis=0), rows)
 
 
 def labeled(
@@ -80,7 +80,7 @@ def labeled(
 def evaluate(model: TextModel, examples: LabeledSet) -> Evaluation:
     """Loss and accuracy over all examples. DataError if there are none."""
     begun = time.perf_counter()
-    logits = examples.reading.pooled(model.predict_logits(examples.texts))
+    logits = examples.pooled(model.predict_logits(examples.texts))
     return evaluate_logits(model, logits, examples.targets, begun)
 
 

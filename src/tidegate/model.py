@@ -29,6 +29,7 @@ from tidegate.layers import (
 )
 from tidegate.losses import labels_loss, weighted_loss
 from tidegate.noise import SILENT, Dropout, Noise
+from tidegate.stored import StoredTexts, Texts
 from tidegate.text import PADDING_ID, UNKNOWN_ID
 
 Float32 = npt.NDArray[np.float32]
@@ -319,11 +320,9 @@ class TextModel:
         # Copies and pickles are made of what defines the model; scratch memory stays behind.
         return TextModel, (self.config, dict(self.parameters), self.precision)
 
-    def pack(
-        self, texts: TokenizedTexts, rows: npt.ArrayLike, noise: Noise = SILENT
-    ) -> PackedBatch:
+    def pack(self, texts: Texts, rows: npt.ArrayLike, noise: Noise = SILENT) -> PackedBatch:
         """The given rows as a batch for this model. noise: may make words unknown."""
-        if noise.rates.words or self.config.reads_padding:
+        if isinstance(texts, StoredTexts) or noise.rates.words or self.config.reads_padding:
             texts = texts.select(np.asarray(rows))
             rows = np.arange(len(texts))
             if noise.rates.words:
@@ -365,15 +364,16 @@ class TextModel:
             return loss, d_logits.reshape(logits.shape), correct
         return ops.softmax_loss(logits, targets)
 
-    def predict_logits(self, texts: TokenizedTexts) -> Float32:
+    def predict_logits(self, texts: Texts) -> Float32:
         """Logits [texts, L] in the order of the texts.
 
         The same bits as a call's, whatever texts stand beside one another.
         """
-        if not self._has_scorer:
-            return self._score_in_groups(texts)
-        scorer = self._scorer if self._scorer is not None else self._make_scorer()
-        return scorer.score(texts)
+        score = self._score_in_groups
+        if self._has_scorer:
+            scorer = self._scorer if self._scorer is not None else self._make_scorer()
+            score = scorer.score
+        return np.concatenate([score(block) for block in texts.blocks()])
 
     @property
     def _has_scorer(self) -> bool:

@@ -9,7 +9,7 @@ thousandth, in an order of visits that the seed fixes. Source: Wang & Manning 20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ _ROUNDS = 100
 _TOLERANCE = 1e-3
 _BLOCK_TEXTS = 1024
 
+# The most texts that a linear model is fitted on. Its time and the disk or memory of its n-grams
+# are bounded so; of more texts, these say nearly as much.
+MOST_TEXTS = 1 << 20
+
 
 @dataclass(frozen=True)
 class BucketRows:
@@ -52,6 +56,10 @@ class BucketRows:
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         buckets: Int32 = self.buckets[starts + np.arange(offsets[-1])]
         return BucketRows(buckets, offsets)
+
+    def first(self, rows: int) -> BucketRows:
+        """The first so many rows, of the same memory."""
+        return BucketRows(self.buckets[: self.offsets[rows]], self.offsets[: rows + 1])
 
 
 def hash_texts(texts: Iterable[str], kind: TokenizerKind, longest: int, bits: int) -> BucketRows:
@@ -79,16 +87,34 @@ def _hashed_blocks(
         yield BucketRows(*_kernels.hash_ngrams(rules, block, longest, bits))
 
 
-def bits_for(texts: Sequence[str], kind: TokenizerKind, longest: int, classes: int = 2) -> int:
+class BucketCount:
+    """How many different n-grams there are, of texts that come in portions."""
+
+    def __init__(self, kind: TokenizerKind, longest: int) -> None:
+        self._kind, self._longest = kind, longest
+        self._most = MAX_BITS if longest > 2 else _PAIRS_BITS
+        self._seen = np.zeros(1 << self._most, bool)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Look at texts."""
+        for block in _hashed_blocks(texts, self._kind, self._longest, self._most):
+            self._seen[block.buckets] = True
+
+    def bits(self, classes: int) -> int:
+        """Enough bits that few different n-grams share a bucket: see ``bits_for``."""
+        wanted = int(np.ceil(np.log2(max(1, 4 * int(np.count_nonzero(self._seen))))))
+        most = min(self._most, (_MOST_WEIGHTS // classes).bit_length() - 1)
+        return max(min(max(wanted, _LEAST_BITS), most), 1)
+
+
+def bits_for(texts: Iterable[str], kind: TokenizerKind, longest: int, classes: int = 2) -> int:
     """Enough bits that few different n-grams of these texts share a bucket, within limits.
 
     classes: with many of them there are fewer buckets, so that weights take 256 MB at most.
     """
-    most = MAX_BITS if longest > 2 else _PAIRS_BITS
-    found = np.unique(hash_texts(texts, kind, longest, most).buckets)
-    wanted = int(np.ceil(np.log2(max(1, 4 * len(found)))))
-    most = min(most, (_MOST_WEIGHTS // classes).bit_length() - 1)
-    return max(min(max(wanted, _LEAST_BITS), most), 1)
+    count = BucketCount(kind, longest)
+    count.add(texts)
+    return count.bits(classes)
 
 
 @dataclass(frozen=True)
@@ -148,9 +174,10 @@ def fit_ngrams(
     much each text counts, above 0; None where all count 1. One that counts 2 is as two texts are.
     The same bits for any number of threads.
     """
-    if start is not None and start.weights.shape != (1 << bits, 1 if count == 2 else count):
-        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
     several = classes.ndim == 2
+    columns = 1 if count == 2 and not several else count
+    if start is not None and start.weights.shape != (1 << bits, columns):
+        raise ShapeError(f"start has weights {list(start.weights.shape)}, of other classes or bits")
     check_array("classes", classes, (len(rows), count) if several else (len(rows),), np.int32)
     check_range("classes", classes, 2 if several else count)
     _check_rows(rows, 1 << bits)
@@ -159,25 +186,23 @@ def fit_ngrams(
         if not (np.isfinite(counts) & (counts > 0.0)).all():
             raise ShapeError("counts has numbers that are not above 0 and finite")
 
-    def fit(numbers: Int32, outputs: int, seed: int) -> tuple[Float32, Float32]:
-        weights = np.empty((1 << bits, outputs), np.float32)
-        bias = np.empty(outputs, np.float32)
+    def fit(numbers: Int32, outputs: slice, seed: int) -> tuple[Float32, Float32]:
+        weights = np.empty((1 << bits, outputs.stop - outputs.start), np.float32)
+        bias = np.empty(weights.shape[1], np.float32)
         if start is not None:
-            weights[...], bias[...] = start.weights, start.bias
+            weights[...], bias[...] = start.weights[:, outputs], start.bias[outputs]
         settings = cost, _ROUNDS, _TOLERANCE, seed, start is not None
         _kernels.fit_linear(rows.buckets, rows.offsets, numbers, counts, *settings, weights, bias)
         return weights, bias
 
-    if several and start is not None:
-        raise ShapeError("start is for one label a text")
     if several:
-        columns = (np.ascontiguousarray(column) for column in classes.T)
+        numbers = (np.ascontiguousarray(column) for column in classes.T)
         # As the classes of one fit have it, each in an order of its own.
-        parts = [fit(column, 1, seed + k) for k, column in enumerate(columns)]
+        parts = [fit(given, slice(k, k + 1), seed + k) for k, given in enumerate(numbers)]
         weights = np.concatenate([part[0] for part in parts], axis=1)
         bias = np.concatenate([part[1] for part in parts])
     else:
-        weights, bias = fit(classes, 1 if count == 2 else count, seed)
+        weights, bias = fit(classes, slice(0, columns), seed)
     # As a file holds them: half the bytes, and the same predictions before and after.
     weights = weights.astype(np.float16).astype(np.float32)
     return NgramModel(kind, longest, weights, bias)
@@ -192,12 +217,15 @@ def _check_rows(rows: BucketRows, buckets: int) -> None:
     check_range("buckets", rows.buckets, buckets)
 
 
-def with_classes(model: NgramModel, old: npt.NDArray[np.int64], count: int) -> NgramModel:
+def with_classes(
+    model: NgramModel, old: npt.NDArray[np.int64], count: int, *, many: bool = False
+) -> NgramModel:
     """The model for more classes, about whose new ones it says nothing yet.
 
-    old: [classes] the number that each class of the model has among ``count`` ones.
+    old: [classes] the number that each class of the model has among ``count`` ones. many: whether a
+    text may have several.
     """
-    outputs = 1 if count == 2 else count
+    outputs = 1 if count == 2 and not many else count
     if outputs == model.weights.shape[1]:
         return model
     weights = np.zeros((len(model.weights), outputs), np.float32)

@@ -14,12 +14,14 @@ from tidegate.columns import unwrapped
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
 from tidegate.history import History
-from tidegate.labels import class_weights, encode_labels, known_targets
-from tidegate.metrics import LabeledSet, labeled
+from tidegate.labels import encode_labels
+from tidegate.metrics import LabeledSet
 from tidegate.model import TextModel
 from tidegate.optim import Adam
+from tidegate.preparing import counts_of, training_set
 from tidegate.records import EpochResult, TrainConfig
 from tidegate.subwords import tokenizer_of
+from tidegate.targets import are_several, targets_of
 from tidegate.text import Tokenizer, check_column
 from tidegate.training import make_adam, train_pass
 from tidegate.vectors import read_vectors
@@ -73,17 +75,19 @@ def partial_fit(
     classifier.check()
     _check_options(classifier)
     known = _classes(classifier, classes)
-    targets = known_targets(known, labels, len(texts))
+    if classifier.__sklearn_is_fitted__():
+        many = classifier.model_.config.targets == "many"
+    else:
+        labels, many = are_several(labels)
+    targets = targets_of(known, labels, len(texts), many=many)
     if not len(texts):
         raise DataError("there are no texts to train on; give at least one")
-    weights = class_weights(classifier.class_weight, known, targets)
+    rows = np.arange(len(targets))
+    counts = counts_of(classifier, known, targets, rows)
     training = classifier._training()
-    tokenizer, stream = _stream(classifier, texts, known, training)
-    examples = labeled(
-        tokenizer.read(texts, stream.model.config.max_length),
-        targets,
-        None if weights is None else weights[targets],
-    ).by_rows()
+    tokenizer, stream = _stream(classifier, texts, known, training, many=many)
+    read = tokenizer.read(texts, stream.model.config.max_length)
+    examples = training_set(read.rows, targets, counts, rows, read.counts)
     classifier._stream = None
     result = stream.learn(examples, classifier._train_config(epochs=1))
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []
@@ -101,6 +105,8 @@ def _stream(
     texts: Sequence[str],
     classes: npt.NDArray[Any],
     training: dict[str, Any],
+    *,
+    many: bool,
 ) -> tuple[Tokenizer, Stream]:
     """The one that the latest call left, or a new one of the trained model, or of a new model."""
     if classifier.__sklearn_is_fitted__():
@@ -113,7 +119,9 @@ def _stream(
     wanted = classifier.tokenizer, texts, classifier.vocabulary_size, classifier.keep
     tokenizer = tokenizer_of(*wanted)
     config = replace(
-        classifier._model_config(classes=len(classes)), vocabulary_size=tokenizer.vocabulary.size
+        classifier._model_config(classes=len(classes)),
+        vocabulary_size=tokenizer.vocabulary.size,
+        targets="many" if many else "one",
     )
     vectors = None
     if classifier.vectors is not None:

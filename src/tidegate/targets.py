@@ -7,7 +7,9 @@ scikit-learn has it, a 2-D array of 0 and 1 with a column for each label.
 from __future__ import annotations
 
 import reprlib
+from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from tidegate.columns import unwrapped
 from tidegate.errors import DataError
-from tidegate.labels import encode_labels, known_targets, label_array, plain
+from tidegate.labels import encode_labels, joined_classes, known_targets, label_array, plain
 from tidegate.model import check_whole
 from tidegate.text import check_column
 
@@ -24,26 +26,124 @@ Int32 = npt.NDArray[np.int32]
 _MEND = "give a list of labels for each text, or an array of 0 and 1 [texts, labels]"
 
 
-def encode_targets(labels: Iterable[Any], texts: int) -> tuple[npt.NDArray[Any], Int32]:
+def encode_targets(
+    labels: Iterable[Any], texts: int, start: Known | None = None
+) -> tuple[npt.NDArray[Any], Int32]:
     """The sorted classes, and each text's class number [texts] or indicators [texts, classes].
 
-    The classes of an array of 0 and 1 are its columns' numbers. DataError for labels that can't be
-    learnt from.
+    The classes of an array of 0 and 1 are its columns' numbers. start: what a model knows that is
+    to go on; its classes are then among them, and texts may all have the same labels. DataError for
+    labels that can't be learnt from.
     """
-    if _is_indicator(labels):
-        targets = _read_indicator(labels, texts)
-        classes: npt.NDArray[Any] = np.arange(targets.shape[1])
-    else:
-        labels = _listed(labels)
-        if not _are_sets(labels):
-            return encode_labels(labels, texts)
-        rows = _read_sets(labels, texts)
+    read = TargetReader()
+    read.add(labels, texts)
+    return read.targets(start)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes of a trained model, and whether a text may have several of them."""
+
+    classes: npt.NDArray[Any]
+    many: bool
+
+
+class TargetReader:
+    """Labels that come in portions, as numbers: 4 bytes for each of them are kept."""
+
+    def __init__(self) -> None:
         # By type, too: True and 1 are one key.
-        distinct = {(type(label), label): label for row in rows for label in row}
-        if not distinct:
-            raise DataError("no text has a label; give at least two labels to some texts")
-        classes = np.unique(label_array(list(distinct.values()), len(distinct)))
-        targets = _indicators(rows, classes)
+        self._numbers: dict[tuple[type, Any], int] = {}
+        self._found = array("i")  # each text's label, or one text's labels after another's
+        self._counts = array("i")  # of several labels a text: how many
+        self._indicators: list[npt.NDArray[np.int8]] = []
+        self._form = ""
+
+    def __len__(self) -> int:
+        if self._indicators:
+            return sum(map(len, self._indicators))
+        return len(self._counts if self._form == _LISTS else self._found)
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels."""
+        return self._form in (_LISTS, _INDICATORS)
+
+    def add(self, labels: Iterable[Any], texts: int) -> None:
+        """Read the labels of so many texts more. DataError for what are none."""
+        if _is_indicator(labels):
+            self._begin(_INDICATORS)
+            self._indicators.append(_read_indicator(labels, texts).astype(np.int8))
+            if self._indicators[0].shape[1] != self._indicators[-1].shape[1]:
+                raise DataError("arrays of 0 and 1 have different numbers of columns; give one")
+            return
+        labels = _listed(labels)
+        if _are_sets(labels):
+            self._begin(_LISTS)
+            for row in _read_sets(labels, texts):
+                self._counts.append(len(row))
+                self._found.extend(map(self._number, row))
+        elif labels or texts:
+            self._begin(_SINGLE)
+            self._found.extend(map(self._number, label_array(labels, texts).tolist()))
+
+    def targets(self, start: Known | None = None) -> tuple[npt.NDArray[Any], Int32]:
+        """What ``encode_targets`` gives of all labels that were read."""
+        several = self.several
+        if start is not None and self._form:
+            _check_form(start, several)
+        known = None if start is None else start.classes
+        distinct = [label for _, label in self._numbers]
+        if not several:
+            classes, numbers = encode_labels(distinct, len(distinct), known)
+            return classes, numbers[np.frombuffer(self._found, np.int32)]
+        if self._form == _INDICATORS:
+            targets = np.concatenate(self._indicators).astype(np.int32)
+            classes = np.arange(targets.shape[1])
+            if start is not None:
+                targets = targets_of(start.classes, targets, len(targets), many=True)
+                classes = start.classes
+        else:
+            if not distinct and start is None:
+                raise DataError("no text has a label; give at least two labels to some texts")
+            given = label_array(distinct, len(distinct))
+            classes = joined_classes(given, known)
+            places = np.searchsorted(classes, given) if distinct else np.zeros(0, np.int64)
+            targets = self._listed_targets(places, len(classes))
+        if start is None:
+            _check_learnable(classes, targets)
+        return classes, targets
+
+    def _begin(self, form: str) -> None:
+        if self._form not in ("", form):
+            raise DataError(f"labels are {form}, and before they were {self._form}; {_MEND}")
+        self._form = form
+
+    def _number(self, label: Any) -> int:
+        return self._numbers.setdefault((type(label), label), len(self._numbers))
+
+    def _listed_targets(self, places: npt.NDArray[np.int64], classes: int) -> Int32:
+        targets = np.zeros((len(self._counts), classes), np.int32)
+        texts = np.repeat(np.arange(len(self._counts)), np.frombuffer(self._counts, np.int32))
+        if len(texts):
+            targets[texts, places[np.frombuffer(self._found, np.int32)]] = 1
+        return targets
+
+
+_SINGLE, _LISTS, _INDICATORS = "one of each text", "lists", "an array of 0 and 1"
+
+
+def _check_form(start: Known, several: bool) -> None:
+    if start.many and not several:
+        raise DataError(f"the model gives a text several labels, and these are single; {_MEND}")
+    if several and not start.many:
+        raise DataError(
+            "the model gives a text one label, and these are several; give one for each text, or "
+            "train anew"
+        )
+
+
+def _check_learnable(classes: npt.NDArray[Any], targets: Int32) -> None:
     if len(classes) < 2:
         raise DataError(
             f"the only label is {classes.tolist()[0]!r}; for texts with it and without it, give "
@@ -55,7 +155,6 @@ def encode_targets(labels: Iterable[Any], texts: int) -> tuple[npt.NDArray[Any],
             "all texts have the same labels, and nothing is to be learnt; give texts of different "
             "labels, and a table of 0 and 1 as a NumPy array"
         )
-    return classes, targets
 
 
 def targets_of(
@@ -79,6 +178,14 @@ def targets_of(
     if len(labels) and not _are_sets(labels):
         raise DataError(f"label 0 is {reprlib.repr(labels[0])}: a text may have several; {_MEND}")
     return _indicators(_read_sets(labels, texts), classes)
+
+
+def are_several(labels: Iterable[Any]) -> tuple[Any, bool]:
+    """The labels, listed if they come one by one, and whether a text has several of them."""
+    if _is_indicator(labels):
+        return labels, True
+    listed = _listed(labels)
+    return listed, _are_sets(listed)
 
 
 def _is_indicator(labels: object) -> bool:

@@ -199,13 +199,11 @@ class Tokenizer:
         Raises ConfigError and DataError as ``Vocabulary.build`` does, and DataError for a text
         that is not a str.
         """
-        check_tokenizer(kind)
         check_keep(keep)
-        room = _room_for_words(vocabulary_size)
-        counts = _kernels.WordCounts(TOKENIZERS.index(kind))
-        for block in _blocks(kind, texts):
-            counts.add(block)
-        return cls(kind, Vocabulary._of_texts(counts.most_frequent(room)), keep)
+        counter = WordCounter(kind)
+        _room_for_words(vocabulary_size)
+        counter.add(texts)
+        return counter.tokenizer(vocabulary_size, keep)
 
     def encode(self, text: str) -> np.ndarray:
         """[1 + words] int32: the ids of the whole text. DataError if it is not a str."""
@@ -332,6 +330,34 @@ class Tokenizer:
         places = [-1] if self.start else []
         id_of = self.vocabulary.id_of
         return places + [i for i, w in enumerate(words) if self.unknown or id_of(w) != UNKNOWN_ID]
+
+
+class WordCounter:
+    """Counts the words of texts that come in portions. Each distinct word is kept once.
+
+    kind: the rules of words. ConfigError for another than TOKENIZERS.
+    """
+
+    def __init__(self, kind: TokenizerKind) -> None:
+        self._kind = check_tokenizer(kind)
+        self._counts = _kernels.WordCounts(TOKENIZERS.index(kind))
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Count the words of texts, which are read once. DataError for one that is not a str."""
+        for block in _blocks(self._kind, texts):
+            self._counts.add(block)
+
+    def tokenizer(self, vocabulary_size: int, keep: str = "end") -> Tokenizer:
+        """See ``Tokenizer.fit``, of all texts so far."""
+        words = self._counts.most_frequent(_room_for_words(vocabulary_size))
+        return Tokenizer(self._kind, Vocabulary._of_texts(words), keep)
+
+
+def token_counts(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
+    """[texts] int64: the tokens of each text, without the mark of the beginning."""
+    blocks = tokenizer._encoded_blocks(texts, sys.maxsize)
+    counts = [np.zeros(0, np.int64), *(lengths for _, lengths in blocks)]
+    return np.concatenate(counts).astype(np.int64) - int(tokenizer.start)
 
 
 def check_tokenizer(given: object) -> TokenizerKind:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidegate.cli import files, options, terminal
+from tidegate.cli.labels import split_labels
 from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def begin(
     label_column: str | None,
     encoding: str | None,
     delimiter: str | None,
+    label_separator: str | None,
 ) -> Start | None:
     """What ``--from`` begins with, or None without it. others: files that are none of these."""
     if model is None:
@@ -78,6 +80,17 @@ def begin(
             f"the labels of {str(model)!r} are {kind}, and a table's are str; go on in Python, by "
             "TextClassifier.continue_from"
         )
+    many = trained.model_.config.targets == "many"
+    if many and label_separator is None:
+        raise ConfigError(
+            f"{str(model)!r} gives a text several labels: say by --label-separator what stands "
+            "between them"
+        )
+    if label_separator is not None and not many:
+        raise ConfigError(
+            f"--label-separator {label_separator!r}: {str(model)!r} gives a text one label; leave "
+            "it out"
+        )
     kept = None
     if keep is not None:
         dataset = data.load(
@@ -89,7 +102,7 @@ def begin(
             min_classes=1,
         )
         earlier = dataset.train if dataset.test is None else dataset.test
-        kept = earlier.texts, earlier.labels
+        kept = earlier.texts, split_labels(earlier.labels, label_separator)
     return Start(trained, kept, **({} if max_loss is None else {"max_loss": max_loss}))
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tidegate.continuing import Start
     from tidegate.data import Dataset, Survey
     from tidegate.estimator import TextClassifier
-    from tidegate.text import Tokenizer
 
 _SHOWN_LABELS = 10
-_BLOCK_TEXTS = 4096
 
 
 def examine(
@@ -24,12 +20,8 @@ def examine(
 ) -> Survey:
     """The figures of a data set as the classifier will read it. start: what it goes on from."""
     from tidegate import data
-    from tidegate.subwords import tokenizer_of
-
-    if start is not None:
-        tokenizer = start.classifier.tokenizer_
-    else:  # the tokens are the same with any vocabulary
-        tokenizer = tokenizer_of(classifier.tokenizer, ["a"], 5, "end")
+    from tidegate.preparing import known_tokenizer
+    from tidegate.text import token_counts
 
     train = dataset.train
     training, validation = (rows.tolist() for rows in classifier.split(len(train)))
@@ -43,25 +35,12 @@ def examine(
         held_out["test"] = dataset.test
     return data.survey(
         train,
-        _token_counts(tokenizer, train.texts),
+        token_counts(known_tokenizer(classifier, start), train.texts),
         classifier.max_length,
         training=training,
         held_out=held_out,
         label_separator=label_separator,
     )
-
-
-def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
-    """[texts] int64: the tokens of each text."""
-    import sys
-
-    import numpy as np
-
-    blocks = []
-    for start in range(0, len(texts), _BLOCK_TEXTS):
-        encoded = tokenizer.encode_all(texts[start : start + _BLOCK_TEXTS], sys.maxsize)
-        blocks.append(encoded.lengths - 1)  # without the mark of the beginning
-    return np.concatenate(blocks)
 
 
 def describe(found: Survey, keep: str = "end") -> list[str]:

@@ -40,6 +40,14 @@ def import_(
             "that of 1. The default is 0, 1, ...",
         ),
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the output layer has no activation: one, a text has one of the labels (the "
+            "default), or many, it may have several.",
+        ),
+    ] = None,
     first_id: Annotated[
         int | None,
         options.whole(
@@ -120,6 +128,7 @@ def import_(
         vocabulary,
         ImportOptions(
             labels=None if labels is None else _labels(labels),
+            targets=targets,
             tokenizer=tokenizer,
             keep=keep,
             max_length=max_length,

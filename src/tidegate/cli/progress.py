@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidegate.cli import terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from tidegate.data import Survey
+    from tidegate.portions import ReadResult
     from tidegate.training import EpochResult, StepResult
 
 
-def follow(results: Iterable[StepResult | EpochResult], epochs: int, *, quiet: bool) -> None:
+def until_surveyed(results: Iterable[Any], *, quiet: bool) -> Survey:
+    """Run a streamed training until its texts were read once, and return what they are like."""
+    from tidegate.data import Survey
+
+    with TrainingBar(1, shown=terminal.progress_wanted(quiet)) as bar:
+        for result in results:
+            if isinstance(result, Survey):
+                return result
+            bar.show_reading(result)
+    raise AssertionError("a streamed training yields a survey")
+
+
+def follow(results: Iterable[Any], epochs: int, *, quiet: bool) -> None:
     """Run a training to its end, and show what it yields unless ``quiet``."""
+    from tidegate.portions import ReadResult
     from tidegate.training import EpochResult
 
     with TrainingBar(epochs, shown=terminal.progress_wanted(quiet)) as bar:
@@ -25,6 +40,8 @@ def follow(results: Iterable[StepResult | EpochResult], epochs: int, *, quiet: b
                 bar.hide()  # standard output may be the same terminal
                 if not quiet:
                     terminal.say(epoch_line(result, epochs))
+            elif isinstance(result, ReadResult):
+                bar.show_reading(result)
             else:
                 bar.show(result)
 
@@ -76,6 +93,17 @@ class TrainingBar:
             figures=f"loss {result.loss:.4f}  accuracy {result.accuracy:.4f}",
             rate=f"{per_second:,.0f} texts/s",
             left=f"{_clock(remaining / per_second)} left" if per_second else "",
+        )
+
+    def show_reading(self, result: ReadResult) -> None:
+        """Draw how much was read."""
+        per_second = result.texts / result.seconds if result.seconds > 0 else 0.0
+        self._draw(
+            "reading" if result.total is None else "reading again",
+            total=result.total,
+            completed=result.texts,
+            figures=f"{result.texts:,} texts",
+            rate=f"{per_second:,.0f} texts/s",
         )
 
     def hide(self) -> None:

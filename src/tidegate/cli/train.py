@@ -6,9 +6,19 @@ import shlex
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 from tidegate import atomic
-from tidegate.cli import continuing, data_report, files, options, outcome, terminal, training_report
+from tidegate.cli import (
+    continuing,
+    data_report,
+    datasets,
+    files,
+    options,
+    outcome,
+    terminal,
+    training_report,
+)
 from tidegate.cli import training_options as training
 from tidegate.cli.labels import split_labels
 from tidegate.cli.progress import follow
@@ -20,7 +30,7 @@ def train(
     source: options.Source,
     output: options.Output = Path("model.safetensors"),
     force: options.Force = False,
-    data: options.Data = None,
+    data_path: options.Data = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     label_separator: options.LabelSeparator = None,
@@ -52,6 +62,8 @@ def train(
     precision: training.Precision = None,
     checkpoint: training.Checkpoint = None,
     resume: training.Resume = False,
+    stream: training.Stream = None,
+    work_folder: training.WorkFolder = None,
     start: continuing.From = None,
     keep: continuing.Keep = None,
     max_loss: continuing.MaxLoss = None,
@@ -103,7 +115,7 @@ def train(
     files.check_distinct(
         {
             "SOURCE": Path(source),
-            "--data": data,
+            "--data": data_path,
             "--validation": validation_file,
             "--test": test,
             "--output": output,
@@ -121,12 +133,14 @@ def train(
         warnings.simplefilter("ignore")
 
     # Imported late: help and errors in the options must not wait for NumPy.
-    from tidegate import data as datasets
-    from tidegate import ops
+    from tidegate import data, ops
     from tidegate.estimator import TextClassifier
     from tidegate.model_file import check_quantize
 
     check_quantize(quantize)
+    if stream is None:
+        stream = data.is_large(source, table_format)
+    datasets.check_work_folder(work_folder, stream=stream)
     begun = continuing.begin(
         start,
         keep,
@@ -137,6 +151,7 @@ def train(
         label_column=label_column,
         encoding=encoding,
         delimiter=delimiter,
+        label_separator=label_separator,
     )
     if begun is not None:
         classifier = continuing.classifier(begun, overrides)
@@ -150,25 +165,36 @@ def train(
     with atomic.locked(checkpoint):
         # Once more: the run that had the checkpoint until now may have left its model.
         outcome.check_new(output, checkpoint, force=force, resume=resume)
-        dataset = datasets.load(
-            source,
-            data=data,
-            text_column=text_column,
-            label_column=label_column,
-            format=table_format,
-            encoding=encoding,
-            delimiter=delimiter,
-            label_separator=label_separator,
-            validation=validation_file,
-            test=test,
-            progress=terminal.progress_wanted(quiet),
-            min_classes=2 if begun is None else 1,
-        )
-        if label_separator is not None:
-            datasets.check_separated(dataset.train.labels, label_separator)
-        found = None
-        if report is not None or not quiet:
-            found = data_report.examine(classifier, dataset, label_separator, begun)
+        given_source: dict[str, Any] = {
+            "text_column": text_column,
+            "label_column": label_column,
+            "format": table_format,
+            "encoding": encoding,
+            "delimiter": delimiter,
+            "label_separator": label_separator,
+            "validation": validation_file,
+            "test": test,
+        }
+        run: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "start": begun}
+        if stream:
+            folder = work_folder or output.absolute().parent
+            table = data.open_dataset(source, **given_source)
+            training_run = datasets.streamed(
+                classifier, table, label_separator, folder=folder, quiet=quiet, **run
+            )
+        else:
+            loaded = data.load(
+                source,
+                data=data_path,
+                **given_source,
+                progress=terminal.progress_wanted(quiet),
+                min_classes=2 if begun is None else 1,
+            )
+            surveyed = report is not None or not quiet
+            training_run = datasets.in_memory(
+                classifier, loaded, label_separator, surveyed=surveyed, **run
+            )
+        dataset, found = training_run.dataset, training_run.found
         # Lines follow an epoch alone, and by then the checkpoint holds that epoch.
         kept = f"{checkpoint} keeps everything: go on with --resume, best with --quiet"
         if not quiet:
@@ -177,24 +203,13 @@ def train(
                 kept if goes_on else "nothing was trained yet: begin with --quiet"
             ):
                 terminal.say(f"data: {dataset.origin}")
-                terminal.say(training_report.counts(classifier, dataset))
+                terminal.say(training_report.counts(classifier, training_run))
                 for line in data_report.describe(found, classifier.keep) if found else ():
                     terminal.say(line)
                 if resume and not goes_on:
                     terminal.say(f"no checkpoint at {checkpoint}: beginning at the start")
-        separate = dataset.validation
-        steps = classifier.fit_steps(
-            dataset.train.texts,
-            split_labels(dataset.train.labels, label_separator),
-            checkpoint=checkpoint,
-            resume=resume,
-            validation=None
-            if separate is None
-            else (separate.texts, split_labels(separate.labels, label_separator)),
-            start=begun,
-        )
         with outcome.output_lost(kept), outcome.refused(begun, checkpoint):
-            follow(steps, classifier.epochs_for(len(dataset.train)), quiet=quiet)
+            follow(training_run.steps, classifier.epochs_for(training_run.texts), quiet=quiet)
             if not quiet and (counted := classifier.vectors_) is not None:
                 share = f"{counted['found']:,} of {counted['words']:,} words"
                 terminal.say(f"vectors: {share} are in {vectors}")
@@ -219,7 +234,7 @@ def train(
                     terminal.say(f"test accuracy {figures}")
             if report is not None and found is not None:
                 results = training_report.results(
-                    classifier, dataset, found, measured, output, sha256, quantize
+                    classifier, training_run, found, measured, output, sha256, quantize
                 )
                 results |= continuing.report(begun, start)
                 results["seconds"] = time.perf_counter() - started

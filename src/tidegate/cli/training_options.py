@@ -144,6 +144,23 @@ Checkpoint = Annotated[
         "model.checkpoint.safetensors.",
     ),
 ]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--in-memory",
+        help="Read the table in portions and keep its texts on disk, or hold it in memory; the "
+        "model is the same. Tables of more than 128 MB, or 32 MB if they are compressed or "
+        "Parquet, are streamed unless it is said.",
+    ),
+]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where a streamed table's texts lie while it is trained, as 2 to 4 bytes a word; the "
+        "default is the model's folder.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),

@@ -9,32 +9,34 @@ from typing import TYPE_CHECKING, Any
 from tidegate.cli import files
 
 if TYPE_CHECKING:
-    from tidegate.data import Dataset, Survey
+    from tidegate.cli.datasets import Begun
+    from tidegate.data import Survey
     from tidegate.estimator import TextClassifier
     from tidegate.metrics import Evaluation
 
 
-def _parts(classifier: TextClassifier, dataset: Dataset) -> dict[str, int]:
+def _parts(classifier: TextClassifier, run: Begun) -> dict[str, int]:
     """How many texts train, validate and test."""
-    training, validation = map(len, classifier.split(len(dataset.train)))
+    dataset = run.dataset
+    training, validation = map(len, classifier.split(run.texts))
     if dataset.validation is not None:
         validation = len(dataset.validation)
     test = 0 if dataset.test is None else len(dataset.test)
     return {"train": training, "validation": validation, "test": test}
 
 
-def counts(classifier: TextClassifier, dataset: Dataset) -> str:
+def counts(classifier: TextClassifier, run: Begun) -> str:
     """``20,000 training, 5,000 validation and 25,000 test texts``."""
-    counts = _parts(classifier, dataset)
+    counts = _parts(classifier, run)
     parts = [f"{counts['train']:,} training", f"{counts['validation']:,} validation"]
-    if dataset.test is not None:
+    if run.dataset.test is not None:
         parts.append(f"{counts['test']:,} test")
     return f"{', '.join(parts[:-1])} and {parts[-1]} texts"
 
 
 def results(
     classifier: TextClassifier,
-    dataset: Dataset,
+    run: Begun,
     found: Survey,
     test: Evaluation | None,
     output: Path,
@@ -54,9 +56,12 @@ def results(
     return {
         "tidegate": __version__,
         "source": {
-            "name": dataset.name,
-            "origin": dataset.origin,
-            **_parts(classifier, dataset),
+            "name": run.dataset.name,
+            "origin": run.dataset.origin,
+            **_parts(classifier, run),
+            "readings": [
+                {"texts": read.texts, "seconds": read.seconds} for read in run.readings.values()
+            ],
         },
         "data": found.to_json() | {"notes": data.notes(found)},
         "config": classifier.get_params() | resolved,

@@ -16,9 +16,9 @@ from tidegate import initializers
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, unknown_choice
 from tidegate.estimator import TextClassifier
-from tidegate.fitting import listed_texts
 from tidegate.labels import plain
 from tidegate.model import check_whole
+from tidegate.preparing import listed_texts
 from tidegate.records import check_positive
 from tidegate.targets import encode_targets, targets_of
 

@@ -8,23 +8,35 @@ from tidegate.data.imdb import load_imdb
 from tidegate.data.notes import notes
 from tidegate.data.separated import check_separated, split_labels
 from tidegate.data.sources import load
+from tidegate.data.streams import (
+    LabeledPortions,
+    StreamedDataset,
+    is_large,
+    open_dataset,
+    open_labeled,
+)
 from tidegate.data.survey import Survey, survey
 from tidegate.data.tables import TextStream, load_table, open_texts
 from tidegate.data.writers import check_target, write_predictions
 
 __all__ = [
     "Dataset",
+    "LabeledPortions",
     "LabeledTexts",
     "Source",
+    "StreamedDataset",
     "Survey",
     "Target",
     "TextStream",
     "check_separated",
     "check_target",
+    "is_large",
     "load",
     "load_imdb",
     "load_table",
     "notes",
+    "open_dataset",
+    "open_labeled",
     "open_texts",
     "source_of",
     "split_labels",

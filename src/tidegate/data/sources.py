@@ -93,7 +93,9 @@ def load(
     for name, path in (("validation", validation), ("test", test)):
         if path is not None:
             path = check_path(name, path)
-            held_out[name] = _load_held_out(name, path, dataset, table, options)
+            texts = load_held_out(name, path, table, options)
+            check_held_out(path, texts, dataset.train.labels, options)
+            held_out[name] = texts
     return replace(
         dataset,
         validation=held_out.get("validation"),
@@ -137,14 +139,13 @@ def _refuse_for_folder(folder: Path, options: TableOptions) -> None:
         )
 
 
-def _load_held_out(
-    name: str,
-    path: Path,
-    dataset: Dataset,
-    table: LabeledTable | None,
-    options: TableOptions,
+def load_held_out(
+    name: str, path: Path, table: LabeledTable | None, options: TableOptions
 ) -> LabeledTexts:
-    """The texts of ``path``, whose labels are among those of the training set."""
+    """The labelled texts of ``path``, whose columns are those of ``table`` if it has these.
+
+    name: what they are for.
+    """
     if not os.path.exists(path):
         raise DataError(
             f"{name}={str(path)!r} is not a file that exists: give the path of a "
@@ -152,22 +153,25 @@ def _load_held_out(
         )
     if os.path.isdir(path):
         texts, _ = load_folder(path, encoding=options.encoding, min_classes=1)
-    else:
-        format = None if names_format(path) else options.format
-        opened = source_of(path, format=format, encoding=options.encoding)
-        if opened.format in DELIMITERS:
-            opened = replace(opened, delimiter=options.delimiter)
-        texts = load_labeled_table(opened, options, min_classes=1, like=table).texts
-    known, given = (
-        _distinct(part.labels, options.label_separator) for part in (dataset.train, texts)
-    )
+        return texts
+    format = None if names_format(path) else options.format
+    opened = source_of(path, format=format, encoding=options.encoding)
+    if opened.format in DELIMITERS:
+        opened = replace(opened, delimiter=options.delimiter)
+    return load_labeled_table(opened, options, min_classes=1, like=table).texts
+
+
+def check_held_out(
+    path: Path, texts: LabeledTexts, labels: Iterable[str], options: TableOptions
+) -> None:
+    """DataError unless the labels of held-out texts are among the training texts' cells."""
+    known, given = (_distinct(cells, options.label_separator) for cells in (labels, texts.labels))
     unknown = sorted(given - known)
     if unknown:
         raise DataError(
             f"{path} has labels that the training texts don't have: {listed(unknown)}; they have "
             f"{listed(sorted(known))}: rename them, or choose another label column"
         )
-    return texts
 
 
 def _distinct(cells: Iterable[str], separator: str | None) -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidegate.data.dataset import LabeledTexts
 from tidegate.data.separated import split_cell
@@ -60,6 +62,118 @@ class Survey:
         }
 
 
+# Texts, and the labels of each in a fixed order.
+TextsAndLabels = tuple[Sequence[str], Sequence[tuple[str, ...]]]
+
+
+class Tally:
+    """The figures of texts that come in portions: see ``Survey``.
+
+    Of each text 12 bytes are kept: a 64-bit number that stands for it, and that of its labels.
+    Different texts of a million have the same number once in forty million tries.
+    """
+
+    def __init__(self) -> None:
+        self._texts = array("Q")
+        self._labels = array("i")
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def add(
+        self, texts: Sequence[str], labels: Iterable[tuple[str, ...]], tokens: Iterable[int]
+    ) -> None:
+        """Look at texts, the labels of each in a fixed order, and how many tokens it has."""
+        self._texts.extend(_number_of(text) for text in texts)
+        numbers = self._numbers
+        self._labels.extend(numbers.setdefault(label, len(numbers)) for label in labels)
+        self._lengths.update(tokens)
+
+    def survey(
+        self,
+        max_length: int,
+        *,
+        training: npt.NDArray[np.int64],
+        held_out: Mapping[str, npt.NDArray[np.int64] | TextsAndLabels],
+        several: bool = False,
+    ) -> Survey:
+        """The figures of all texts so far.
+
+        training: the rows that are learnt from. held_out: name -> texts that are measured only, or
+        the rows that they stand in. several: whether a text may have several labels.
+        """
+        texts = np.frombuffer(self._texts, np.uint64)
+        labels = np.frombuffer(self._labels, np.int32)
+        there = texts != _BLANK
+        order = np.lexsort((labels, texts))
+        order = order[there[order]]
+        sorted_texts, sorted_labels = texts[order], labels[order]
+        del order
+        again = sorted_texts[1:] == sorted_texts[:-1]
+        differs = again & (sorted_labels[1:] != sorted_labels[:-1])
+        learnt = np.sort(texts[training])
+        parts = {"training": self._counted(labels[training])}
+        shared, measured = {}, {}
+        for name, others in held_out.items():
+            if isinstance(others, np.ndarray):
+                numbers = texts[others]
+                parts[name] = self._counted(labels[others])
+            else:
+                numbers = np.fromiter(map(_number_of, others[0]), np.uint64)
+                parts[name] = _each_counted(Counter(others[1]))
+            places = np.minimum(np.searchsorted(learnt, numbers), len(learnt) - 1)
+            shared[name] = int(((learnt[places] == numbers) & (numbers != _BLANK)).sum())
+            measured[name] = len(numbers)
+        none = self._numbers.get(())
+        return Survey(
+            rows=len(texts),
+            several=several,
+            classes=self._counted(labels),
+            unlabelled=0 if none is None else int(np.count_nonzero(labels == none)),
+            parts=parts,
+            measured=measured,
+            lengths=_percentiles(self._lengths),
+            max_length=max_length,
+            cut=sum(count for length, count in self._lengths.items() if length > max_length),
+            empty=int(np.count_nonzero(~there)),
+            copies=int(np.count_nonzero(again)),
+            conflicting=len(np.unique(sorted_texts[1:][differs])),
+            shared=shared,
+        )
+
+    def _counted(self, numbers: npt.NDArray[np.int32]) -> dict[str, int]:
+        counts = np.bincount(numbers, minlength=len(self._numbers)).tolist()
+        found = zip(self._numbers, counts, strict=True)
+        return _each_counted({names: count for names, count in found if count})
+
+
+_BLANK = 0
+
+
+def _number_of(text: str) -> int:
+    """What stands for the text in this process; _BLANK if it has nothing but blanks."""
+    return hash(text) % (2**64 - 1) + 1 if text.strip() else _BLANK
+
+
+def _each_counted(rows: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    """How many texts have each label, the most frequent first, of how many have which labels."""
+    counts: Counter[str] = Counter()
+    for names, count in rows.items():
+        counts.update(dict.fromkeys(names, count))
+    return dict(counts.most_common())
+
+
+def _percentiles(lengths: Counter[int]) -> dict[str, int]:
+    """A percentile is a length that some text has: the first with at least so many up to it."""
+    ascending = sorted(lengths.items())
+    reached = np.cumsum([count for _, count in ascending])
+    places = [int(np.searchsorted(100 * reached, share * reached[-1])) for share in PERCENTILES]
+    named = zip(PERCENTILES, places, strict=True)
+    return {
+        **{f"p{share}": ascending[place][0] for share, place in named},
+        "longest": ascending[-1][0],
+    }
+
+
 def survey(
     texts: LabeledTexts,
     tokens: Sequence[int] | np.ndarray,
@@ -74,58 +188,23 @@ def survey(
     training: the rows that are learnt from. held_out: name -> texts that are measured only.
     label_separator: what stands between several labels of a text, if there may be several.
     """
-    first: dict[str, frozenset[str]] = {}
-    conflicting: set[str] = set()
-    empty = 0
-    held = {label: _held(label, label_separator) for label in set(texts.labels)}
-    for text, label in zip(texts.texts, texts.labels, strict=True):
-        if not text.strip():
-            empty += 1
-        elif first.setdefault(text, held[label]) != held[label]:
-            conflicting.add(text)
-    copies = len(texts) - empty - len(first)
-    train = texts.select(training)
-    learnt = set(train.texts)
-    shared = {
-        name: sum(text in learnt for text in others.texts if text.strip())
-        for name, others in held_out.items()
-    }
-    unlabelled = sum(not held[label] for label in texts.labels)
-    lengths = np.asarray(tokens)
-    # A percentile is a length that some text has.
-    at = np.percentile(lengths, PERCENTILES, method="inverted_cdf").tolist()
-    return Survey(
-        rows=len(texts),
+    tally = Tally()
+    tally.add(texts.texts, _held(texts, label_separator), np.asarray(tokens).tolist())
+    return tally.survey(
+        max_length,
+        training=np.fromiter(training, np.int64),
+        held_out={
+            name: (part.texts, _held(part, label_separator)) for name, part in held_out.items()
+        },
         several=label_separator is not None,
-        classes=_counts(texts, label_separator),
-        unlabelled=unlabelled,
-        parts={
-            name: _counts(part, label_separator)
-            for name, part in {"training": train, **held_out}.items()
-        },
-        measured={name: len(part) for name, part in held_out.items()},
-        lengths={
-            **{f"p{share}": int(value) for share, value in zip(PERCENTILES, at, strict=True)},
-            "longest": int(lengths.max()),
-        },
-        max_length=max_length,
-        cut=int((lengths > max_length).sum()),
-        empty=empty,
-        copies=copies,
-        conflicting=len(conflicting),
-        shared=shared,
     )
 
 
-def _held(cell: str, separator: str | None) -> frozenset[str]:
-    """The labels that a cell stands for."""
-    return frozenset((cell,) if separator is None else split_cell(cell, separator))
-
-
-def _counts(texts: LabeledTexts, separator: str | None) -> dict[str, int]:
-    """How many texts have each label, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for cell, rows in Counter(texts.labels).items():
-        for label in (cell,) if separator is None else split_cell(cell, separator):
-            counts[label] += rows
-    return dict(counts.most_common())
+def _held(texts: LabeledTexts, separator: str | None) -> list[tuple[str, ...]]:
+    """The labels that each cell stands for."""
+    cells = set(texts.labels)
+    if separator is None:
+        held: dict[str, tuple[str, ...]] = {cell: (cell,) for cell in cells}
+    else:
+        held = {cell: tuple(sorted(split_cell(cell, separator))) for cell in cells}
+    return [held[cell] for cell in texts.labels]

@@ -133,10 +133,15 @@ def load_labeled_table(
     words = f"text column {names[0]!r}, {why_text}; label column {names[1]!r}, {why_label}"
     if empty := labels.count(""):
         words += f"; texts without labels, for their cell is empty: {empty:,}"
-    found = table.source.delimiter
-    if source.delimiter is None and found != DELIMITERS.get(source.format):
-        words = f"delimiter {found!r}, which the first rows agree on; {words}"
+    words = delimiter_words(source, table.source) + words
     return LabeledTable(LabeledTexts(texts, labels), *names, words)
+
+
+def delimiter_words(given: Source, found: Source) -> str:
+    """What is to be said of a delimiter that was guessed; "" if it was not."""
+    if given.delimiter is None and found.delimiter != DELIMITERS.get(given.format):
+        return f"delimiter {found.delimiter!r}, which the first rows agree on; "
+    return ""
 
 
 def check_min_classes(given: int) -> None:
@@ -155,9 +160,15 @@ def _check_classes(table: Table, name: str, labels: Sequence[str], fewest: int) 
             else f"{table.source.name}: column {name!r} holds {classes} different labels, "
             f"{fewest} are needed"
         )
-    if fewest > 1 and are_measures(labels):
+    if fewest > 1:
+        check_measures(table, name, labels)
+
+
+def check_measures(table: Table, name: str, labels: Sequence[str]) -> None:
+    """DataError for a column of numbers that are no classes."""
+    if are_measures(labels):
         raise DataError(
-            f"{table.source.name}: column {name!r} holds {classes:,} different numbers in "
+            f"{table.source.name}: column {name!r} holds {len(set(labels)):,} different numbers in "
             f"{len(labels):,} rows, which look like numbers to predict (regression), and tidegate "
             "classifies: choose another label column (--label-column), put the numbers into groups "
             "such as low and high, or, if they are codes, write a letter before each"

@@ -98,10 +98,6 @@ def export_model(
             "ids; export the network alone by --without-ngrams (without_ngrams=True), or one that "
             "was trained with --ngrams 0 (ngrams=0)"
         )
-    if classifier.model_.config.targets == "many":
-        raise ConversionError(
-            "the model gives a text several labels, which no export can say yet; use it in tidegate"
-        )
     trained = TrainedModel(
         classifier.model_,
         classifier.tokenizer_,

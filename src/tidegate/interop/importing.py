@@ -13,13 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file
-from tidegate.errors import ConfigError, ConversionError, DataError, ShapeError
+from tidegate.errors import (
+    ConfigError,
+    ConversionError,
+    DataError,
+    ShapeError,
+    unknown_choice,
+)
 from tidegate.estimator import UNTOLD, TextClassifier
 from tidegate.interop import proof
 from tidegate.interop.network import Array, Foreign, Stages
 from tidegate.interop.vocabulary import Words, read_words, shifted
 from tidegate.labels import label_array
-from tidegate.model import ModelConfig, TextModel
+from tidegate.model import TARGETS, ModelConfig, TextModel
 from tidegate.model_file import TrainedModel
 from tidegate.text import (
     FIRST_WORD_ID,
@@ -39,7 +45,8 @@ _WHOLE_TEXTS = 100_000  # tokens: a model without a length reads all of a text
 class ImportOptions:
     """What the files don't tell. None: as they tell it, or as is usual.
 
-    labels: of the output's units, in their order. tokenizer: the rules of tokens. keep,
+    labels: of the output's units, in their order. targets: whether a text has "one" of them or may
+    have "many", of an output layer without activation. tokenizer: the rules of tokens. keep,
     max_length: what is read of long texts. first_id: the smallest id of a word of the vocabulary.
     padding_id, start_id, unknown_id: ids of the other framework; -1 says that there is no such
     token. masked, pooling: what a PyTorch program did with the recurrent layer, or an ONNX graph
@@ -47,6 +54,7 @@ class ImportOptions:
     """
 
     labels: Sequence[Any] | None = None
+    targets: str | None = None
     tokenizer: str | None = None
     keep: str | None = None
     max_length: int | None = None
@@ -177,7 +185,8 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
         raise DataError(f"the vocabulary has {reprlib.repr(bad[0])} as a word; leave it out")
     if not known:
         raise DataError(f"no word has an id below {rows}, the rows of the embedding")
-    labels, order = _labels(foreign, words, options)
+    many = _targets(foreign, words, options) == "many"
+    labels, order = _labels(foreign, words, options, 2 if foreign.units == 1 else foreign.units)
     tokenizer = Tokenizer(
         check_tokenizer(options.tokenizer or words.tokenizer or "lecture"),
         Vocabulary(tuple(word for _, word in known)),
@@ -189,7 +198,8 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
         **{
             **foreign.shape,
             "vocabulary_size": tokenizer.vocabulary.size,
-            "classes": foreign.classes,
+            "classes": len(labels),
+            "targets": "many" if many else "one",
             "max_length": _max_length(foreign, words, options),
         }
     )
@@ -202,7 +212,8 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
     to_foreign[FIRST_WORD_ID:] = [number for number, _ in known]
     if not config.masked and words.padding is None:
         raise ConfigError("a model that reads padding needs its id; say it by --padding-id N")
-    model = TextModel(config, _parameters(foreign, config, to_foreign, order))
+    turn = foreign.turn(order, many=many)
+    model = TextModel(config, _parameters(foreign, config, to_foreign, turn))
     try:
         model.check_finite()
     except ShapeError as error:
@@ -210,7 +221,6 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
     # Float32 logits are compared with those of the other side, put into tidegate's order.
     specials_used = [own for own in (START_ID, UNKNOWN_ID) if to_foreign[own] >= 0]
     drawn = proof.draw_rows(config, specials_used)
-    turn = foreign.turn(order)
 
     def other() -> Stages:
         rows = [to_foreign[proof.read_ids(config, row)].tolist() for row in drawn]
@@ -224,20 +234,38 @@ def _assemble(foreign: Foreign, words: Words, options: ImportOptions) -> Importe
         labels,
         _training(config, tokenizer),
         [],
-        thresholds=_thresholds(foreign, words, options),
+        thresholds=_thresholds(foreign, words, options, many=many),
         conversion={"from": foreign.source, "largest_difference": difference},
     )
     return Imported(trained, foreign.source, difference)
 
 
-def _labels(foreign: Foreign, words: Words, options: ImportOptions) -> tuple[Array, Sequence[int]]:
+def _targets(foreign: Foreign, words: Words, options: ImportOptions) -> str:
+    """Whether a text has one label or may have many. ConfigError for what the outputs can't say."""
+    if options.targets is not None and options.targets not in TARGETS:
+        raise unknown_choice("targets", options.targets, TARGETS)
+    told = None
+    if foreign.units == 1 or foreign.activation == "softmax":
+        told = "one"
+    elif foreign.activation == "sigmoid":
+        told = "many"
+    asked = words.targets if options.targets is None else options.targets
+    if told is not None and asked is not None and asked != told:
+        layer = f"{foreign.units} outputs with {foreign.activation}"
+        raise ConfigError(f"targets={asked!r} is not what {layer} say, {told!r}; leave it out")
+    return told or asked or "one"
+
+
+def _labels(
+    foreign: Foreign, words: Words, options: ImportOptions, classes: int
+) -> tuple[Array, Sequence[int]]:
     """Sorted labels, and which of the framework's classes each of them is."""
     given = options.labels if options.labels is not None else words.labels
-    listed = list(range(foreign.classes)) if given is None else list(given)
-    if len(listed) != foreign.classes:
+    listed = list(range(classes)) if given is None else list(given)
+    if len(listed) != classes:
         raise ConfigError(
             f"labels={','.join(map(str, listed))[:100]!r} are {len(listed)}; the model has "
-            f"{foreign.classes} classes, give one label for each, in the order of its outputs"
+            f"{classes} classes, give one label for each, in the order of its outputs"
         )
     array = label_array(listed, len(listed))
     order = np.argsort(array, kind="stable")
@@ -248,10 +276,12 @@ def _labels(foreign: Foreign, words: Words, options: ImportOptions) -> tuple[Arr
 
 
 def _thresholds(
-    foreign: Foreign, words: Words, options: ImportOptions
+    foreign: Foreign, words: Words, options: ImportOptions, *, many: bool
 ) -> npt.NDArray[np.float64] | None:
-    """Those of an export, if the labels are its own: they are for the second of them."""
-    if words.thresholds is None or options.labels is not None or foreign.classes != 2:
+    """Those of an export, if the labels are its own: one for the second of two, or for each."""
+    if words.thresholds is None or options.labels is not None:
+        return None
+    if len(words.thresholds) != (foreign.units if many else 1):
         return None
     return np.array(words.thresholds, np.float64)
 
@@ -270,7 +300,7 @@ def _max_length(foreign: Foreign, words: Words, options: ImportOptions) -> int:
 
 
 def _parameters(
-    foreign: Foreign, config: ModelConfig, to_foreign: Array, order: Sequence[int]
+    foreign: Foreign, config: ModelConfig, to_foreign: Array, turn: Array
 ) -> dict[str, Array]:
     """The model's weights by tidegate's names. ConversionError for a shape that does not fit."""
     table = np.zeros((config.vocabulary_size, config.embedding_size), np.float32)
@@ -278,7 +308,6 @@ def _parameters(
     if foreign.embedding.shape[1:] != (config.embedding_size,):
         raise ConversionError(f"the embedding has {list(foreign.embedding.shape)} numbers")
     table[there] = foreign.embedding[to_foreign[there]]
-    turn = foreign.turn(order)
     parameters = {
         **foreign.weights,
         "embedding.weight": table,

@@ -137,7 +137,8 @@ def to_keras(model: TextModel) -> tuple[KerasModel, dict[str, Any]]:
         *("Dense", "output", [pooled], [(None, config.logits)]),
         [p["output.kernel"], p["output.bias"]],
         units=config.logits,
-        activation="sigmoid" if config.logits == 1 else "softmax",
+        # Of one output, or where each label is a question of its own.
+        activation="sigmoid" if config.logits == 1 or config.targets == "many" else "softmax",
         use_bias=True,
     )
     return KerasModel(tuple(graph.layers), output[0], KERAS_VERSION), graph.config(output)

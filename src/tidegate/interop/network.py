@@ -41,26 +41,26 @@ class Foreign:
     run: Callable[[Sequence[Sequence[int]]], Stages]
 
     @property
-    def classes(self) -> int:
-        """How many labels there are."""
-        units = self.kernel.shape[1]
-        return 2 if units == 1 else units
+    def units(self) -> int:
+        """How many outputs there are."""
+        return int(self.kernel.shape[1])
 
     @property
     def embedding(self) -> Array:
         """[ids, E] the words' vectors."""
         return self.weights["embedding.weight"]
 
-    def turn(self, order: Sequence[int]) -> Array:
+    def turn(self, order: Sequence[int], *, many: bool) -> Array:
         """[U, L] the matrix from the output's units to tidegate's logits.
 
-        order: which of the framework's classes is tidegate's first, second and so on.
+        order: which of the framework's classes is tidegate's first, second and so on. many:
+        whether a text may have several of them.
         """
-        units = self.kernel.shape[1]
+        units = self.units
         if units == 1:
             return np.array([[1.0 if list(order) == [0, 1] else -1.0]])
         identity = np.eye(units)[:, list(order)]
-        return identity if units > 2 else identity[:, 1:] - identity[:, :1]
+        return identity if units > 2 or many else identity[:, 1:] - identity[:, :1]
 
 
 def check_head(kernel: Array, bias: Array, activation: object, inputs: int) -> Activation:
@@ -71,11 +71,11 @@ def check_head(kernel: Array, bias: Array, activation: object, inputs: int) -> A
             f"the output layer has weights of {list(kernel.shape)} and {list(bias.shape)}, which "
             f"do not fit the {inputs} numbers before it; save the model again"
         )
-    if activation == "linear" or (activation == "sigmoid" and units == 1):
+    if activation == "linear" or activation == "sigmoid":
         return "linear" if activation == "linear" else "sigmoid"
     if activation == "softmax" and units > 1:
         return "softmax"
     raise ConversionError(
-        f"the output layer has {units} units with activation {activation!r}; tidegate's have one "
-        "with sigmoid, several with softmax, or linear ones"
+        f"the output layer has {units} units with activation {activation!r}; tidegate's have "
+        "sigmoid, several units may have softmax, or they are linear"
     )

@@ -62,6 +62,8 @@ class _Writer:
             self.add("Sigmoid", "second", "logits")
             self.add("Sub", "first", self.constant("one", 1.0), "second")
             self.add("Concat", "probabilities", "first", "second", axis=1)
+        elif config.targets == "many":
+            self.add("Sigmoid", "probabilities", "logits")
         else:
             self.add("Softmax", "probabilities", "logits", axis=1)
         steps = None if masked else config.max_length

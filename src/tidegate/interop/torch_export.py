@@ -285,6 +285,8 @@ def _tail(config: ModelConfig, weights_name: str) -> str:
     if config.logits == 1:
         body = """second = torch.sigmoid(self(ids))
         return torch.cat([1 - second, second], dim=1)"""
+    elif config.targets == "many":
+        body = "return torch.sigmoid(self(ids))  # each label is a question of its own"
     else:
         body = "return torch.softmax(self(ids), dim=1)"
     return f'''

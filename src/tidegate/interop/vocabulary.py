@@ -20,6 +20,7 @@ from typing import Any
 
 from tidegate.errors import ConfigError, DataError
 from tidegate.interop.hostile import MAX_JSON_BYTES
+from tidegate.model import TARGETS
 from tidegate.model_file import TrainedModel
 from tidegate.storage import read_bytes
 from tidegate.subwords import JsonTokenizer
@@ -41,8 +42,9 @@ _MOST_WORDS = 20_000_000
 class Words:
     """Words and their ids in another framework. An id is None where there is no such token.
 
-    tokenizer, labels, max_length, keep, masked, pooling: None where the file doesn't tell.
-    thresholds: from which probability on the second label is predicted, one number or None.
+    tokenizer, labels, targets, max_length, keep, masked, pooling: None where the file doesn't tell.
+    thresholds: from which probability on the second label is predicted, or each of several; None
+    where none was tuned.
     """
 
     ids: Mapping[str, int]
@@ -51,6 +53,7 @@ class Words:
     start: int | None = None
     tokenizer: str | None = None
     labels: Sequence[Any] | None = None
+    targets: str | None = None
     max_length: int | None = None
     keep: str | None = None
     masked: bool | None = None
@@ -148,18 +151,20 @@ def _own(path: Path, value: Mapping[str, Any]) -> Words:
     except KeyError as error:
         raise DataError(f"{str(path)!r} tells no {error}; export the model again") from error
     padding, unknown, start = numbers
-    tuned = _thresholds(path, value.get("thresholds"))
-    return Words(
-        ids, padding, unknown, start, tokenizer, labels, most, keep, not read, tuned, pooling
-    )
+    targets = value.get("targets", "one")
+    if targets not in TARGETS:
+        raise DataError(f"{str(path)!r} is not as it was exported; export the model again")
+    tuned = _thresholds(path, value.get("thresholds"), len(labels) if targets == "many" else 1)
+    told = tokenizer, labels, targets, most, keep, not read, tuned, pooling
+    return Words(ids, padding, unknown, start, *told)
 
 
-def _thresholds(path: Path, stored: Any) -> Sequence[float] | None:
-    """One number from 0 to 1 in a list, or None; else DataError."""
+def _thresholds(path: Path, stored: Any, count: int) -> Sequence[float] | None:
+    """So many numbers from 0 to 1 in a list, or None; else DataError."""
     if stored is None:
         return None
-    sound = isinstance(stored, list) and [type(number) for number in stored] == [float]
-    if not sound or not 0.0 <= stored[0] <= 1.0:
+    sound = isinstance(stored, list) and [type(number) for number in stored] == [float] * count
+    if not sound or not all(0.0 <= number <= 1.0 for number in stored):
         raise DataError(f"{str(path)!r} has thresholds that are none; export the model again")
     found: list[float] = stored
     return found
@@ -189,6 +194,7 @@ def vocabulary_json(trained: TrainedModel) -> bytes:
         "start": START_ID if tokenizer.start else None,
         "unknown": UNKNOWN_ID if tokenizer.unknown else None,
         "labels": trained.classes.tolist(),
+        "targets": config.targets,
         "thresholds": None if trained.thresholds is None else trained.thresholds.tolist(),
         "words": {
             word: FIRST_WORD_ID + place for place, word in enumerate(tokenizer.vocabulary.words)
