@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
-from tidegate import TextClassifier, preparing
+from tidegate import TextClassifier, contexts, preparing
 from tidegate.continuing import Start
 from tidegate.data import LabeledTexts, Survey, survey
 from tidegate.errors import ConfigError, DataError, OutputError
@@ -75,6 +76,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "class_weight": "balanced",
     },
     "all of it": {"validation_fraction": 0.0, "ngrams": 1},
+    "windows": {"keep": "windows", "max_length": 4, "ngrams": 3, "class_weight": "balanced"},
+    "contexts": {"context_vectors": True},
 }
 
 
@@ -94,10 +97,61 @@ def test_portions_give_the_file_that_memory_gives(
     assert sorted(os.listdir(tmp_path)) == ["disk", "memory"]
 
 
+def test_word_contexts_are_counted_in_a_part_of_many_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, labels = made_up(200)
+    saved = {}
+    for most in (contexts.MOST_TOKENS, 900):
+        monkeypatch.setattr(contexts, "MOST_TOKENS", most)
+        classifier = TextClassifier(**SMALL, context_vectors=True)
+        classifier.fit(texts, labels).save(tmp_path / "memory")
+        classifier.fit_stream(Portions(texts, labels, (120,))).save(tmp_path / "disk")
+        saved[most] = (tmp_path / "memory").read_bytes()
+        assert saved[most] == (tmp_path / "disk").read_bytes()
+    first, second = saved.values()
+    assert first != second
+
+
+def test_words_and_vectors_of_files(tmp_path: Path) -> None:
+    """A tokenizer.json, whose words no text changes, and also when it goes on learning."""
+    texts, labels = made_up(90)
+    words = {"[UNK]": 0, "aa": 1, "bb": 2, "cc": 3, **{f"w{i}": 4 + i for i in range(40)}}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    lines = [f"{word} {i % 7} {i % 3} {-i}" for word, i in words.items() if i % 2]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options: dict[str, Any] = {
+        **SMALL,
+        "embedding_size": None,
+        "tokenizer": str(tmp_path / "tokenizer.json"),
+        "vectors": str(tmp_path / "vectors.txt"),
+        "freeze_vectors": True,
+        "ngrams": 2,
+    }
+    memory, disk = TextClassifier(**options), TextClassifier(**options)
+    memory.fit(texts, labels).save(tmp_path / "memory")
+    disk.fit_stream(Portions(texts, labels, (50,))).save(tmp_path / "disk")
+    assert (tmp_path / "memory").read_bytes() == (tmp_path / "disk").read_bytes()
+    assert memory.vectors_ == disk.vectors_ is not None
+    more = made_up(60, seed=1)
+    for name, ways in (("memory", "fit_steps"), ("disk", "fit_stream_steps")):
+        start = Start(TextClassifier.load(tmp_path / name), keep=(texts[:20], labels[:20]))
+        start.max_loss = 1.0
+        again = TextClassifier(**options)
+        given = more if ways == "fit_steps" else ([more],)
+        for _ in getattr(again, ways)(*given, start=start):
+            pass
+        assert again.tokenizer_ == start.classifier.tokenizer_
+        again.save(tmp_path / f"{name} again")
+    assert (tmp_path / "memory again").read_bytes() == (tmp_path / "disk again").read_bytes()
+
+
 def test_validation_texts_of_their_own(tmp_path: Path) -> None:
     texts, labels = made_up(90)
     held = made_up(40, seed=1)
-    options = {**SMALL, "ngrams": 2}
+    options = {**SMALL, "ngrams": 2, "keep": "windows"}
     TextClassifier(**options).fit(texts, labels, validation=held).save(tmp_path / "memory")
     classifier = TextClassifier(**options)
     classifier.fit_stream([(texts[:50], labels[:50]), (texts[50:], labels[50:])], validation=held)
