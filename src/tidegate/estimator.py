@@ -97,7 +97,7 @@ class TextClassifier(ClassifierContract):
     layer_norm. vectors, a file of words' vectors to begin with (see ``read_vectors``);
     freeze_vectors, whether those found in it stay as they are. context_vectors, whether the words
     begin with vectors from their neighbours in the training texts (see ``context_vectors``), which
-    ``fit`` alone finds, for a new model.
+    ``fit`` and ``fit_stream`` find, for a new model.
 
     Beside it: ngrams, n of the longest word n-grams that a linear model reads, 0 for no such model;
     ngram_cost, see ``fit_ngrams``. Both models' logits are added with the factors that suit the
