@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tidegate import model_file, ops
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
-from tidegate.checks import check_path
+from tidegate.checks import check_flag, check_path
 from tidegate.contexts import context_vectors
 from tidegate.data.survey import Survey
 from tidegate.errors import ConfigError
@@ -130,7 +130,8 @@ def fit_events(
             f"patience={options.patience} waits for a better validation, and there are no texts "
             "to validate on; set validation_fraction to 0.1, say"
         )
-    goes_on = resume and checkpoint is not None and Path(checkpoint).exists()
+    resume = check_flag("resume", resume)
+    goes_on = resume and checkpoint is not None and check_path("checkpoint", checkpoint).exists()
     vectors = None if goes_on else _read_vectors(options, tokenizer.vocabulary, start)
     # A small corpus has fewer words than there are ids.
     config = replace(

@@ -164,7 +164,7 @@ class JsonTokenizer(Tokenizer):
 
 def check_tokenizer(given: object) -> None:
     """ConfigError unless it is one of TOKENIZERS or a path that ends in .json."""
-    if not _is_path(given) and given != NAME:
+    if not _is_path(given) and not (isinstance(given, str) and given == NAME):
         try:
             check_rules(given)
         except ConfigError:
