@@ -632,8 +632,8 @@ DEFAULTS: dict[str, Any] = {
     "threads": None,
     "precision": "auto",
     "vectors": None,
-    "context_vectors": False,
     "freeze_vectors": False,
+    "context_vectors": False,
 }
 
 
