@@ -51,19 +51,22 @@ def test_it_serves_until_it_is_stopped(folder: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.fullmatch(
-            r"serving reviews, other on http://0\.0\.0\.0:(\d+) \(Ctrl-C stops it\)\n", line
-        )
-        assert found is not None, line
-        port = found[1]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as answer:
-            names = [model["name"] for model in json.load(answer)["models"]]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
-            page = answer.read().decode()
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.fullmatch(
+                r"serving reviews, other on http://0\.0\.0\.0:(\d+) \(Ctrl-C stops it\)\n", line
+            )
+            assert found is not None, line
+            port = found[1]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as answer:
+                names = [model["name"] for model in json.load(answer)["models"]]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                page = answer.read().decode()
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()  # a server that does not stop must not stop the tests
     assert names == ["reviews", "other"]
     assert page.startswith("<!doctype html>")
     assert (process.returncode, rest) == (0, "")
