@@ -214,7 +214,8 @@ def test_kept_runs_of_another_comparison_are_refused(compared: Compared, tmp_pat
     plan = Plan(**{**PLAN.to_json(), "models": PLAN.models, "seeds": 3})
     with pytest.raises(ConfigError, match="differs in plan"):
         next(compare_steps(plan, PARTS, work=work, resume=True))
-    for content in ("", "{}", "[]", '{"comparison": 1, "runs": [{}], "seconds": 1}', "\0"):
+    broken = '{"comparison": 1, "runs": [{}], "seconds": 1}'
+    for content in ("", "{}", "[]", broken, broken.replace("{}", ""), "[" * 100_000, "\0"):
         (tmp_path / "bad").write_text(content)
         with pytest.raises(ConfigError, match="keeps no runs"):
             next(compare_steps(PLAN, PARTS, work=tmp_path / "bad", resume=True))

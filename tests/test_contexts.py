@@ -185,3 +185,27 @@ def test_where_little_is_known_nothing_is_found(rows: list[list[int]]) -> None:
     ids, vectors = context_vectors(tokenized(rows), 9, FIRST, 4, 0)
     assert len(ids) == 0
     assert vectors.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[2, 3 + word] for word in range(60)],  # all have one neighbour: a matrix of rank 2
+        [[2 + 2 * pair, 3 + 2 * pair] for pair in range(30)],
+        [[2 + word] * 6 for word in range(60)],
+    ],
+    ids=["hub", "pairs", "alone"],
+)
+@pytest.mark.filterwarnings("error")
+def test_texts_of_few_patterns_give_finite_vectors(rows: list[list[int]]) -> None:
+    found, vectors = context_vectors(tokenized(rows * 3), 70, FIRST, 16, 0)
+    assert len(found) >= 60
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.square(vectors).mean(axis=1), SPREAD**2, rtol=1e-4)
+
+
+def test_a_model_can_be_trained_on_texts_of_few_patterns() -> None:
+    texts = [f"this x{i} is {word}" for i in range(100) for word in ("good", "bad")]
+    model = TextClassifier(context_vectors=True, hidden_size=4, embedding_size=32, epochs=1)
+    model.fit(texts, ["good", "bad"] * 100)
+    assert np.isfinite(model.predict_proba(texts[:2])).all()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -16,6 +18,10 @@ import pytest
 from serving import Served, raw, serving, wait_until
 from test_estimator import make, reviews
 from tidegate import TextClassifier, ops
+from tidegate.server import model_files
+from tidegate.server.bodies import PredictRequest, check_form
+from tidegate.server.failures import Failure
+from tidegate.server.models import Models, Reloaded
 
 TOKEN = "0123456789abcdef-secret"  # noqa: S105
 LIMITS = {
@@ -373,3 +379,40 @@ def test_models_of_the_test_know_their_words(small: Path) -> None:
     classifier = TextClassifier.load(small)
     said = classifier.predict(["a lovely film", "an awful film", "great", "dull"]).tolist()
     assert said == ["pos", "neg", "pos", "neg"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"texts": [' + b"1, " * 300_000 + b"1]}",
+        b'{"texts": ["a"], ' + b", ".join(b'"%d": 1' % i for i in range(100_000)) + b"}",
+    ],
+    ids=["numbers", "keys"],
+)
+def test_a_body_that_is_wrong_everywhere_costs_no_more_than_its_size(body: bytes) -> None:
+    value = json.loads(body)
+    began = time.process_time()
+    with pytest.raises(Failure) as failure:
+        check_form(value, PredictRequest)
+    assert failure.value.code == "invalid_request"
+    assert time.process_time() - began < 0.2  # an error for each takes many seconds
+
+
+def test_a_file_that_finds_a_bug_leaves_its_model_and_hides_no_other(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        shutil.copy(small, tmp_path / f"{name}.safetensors")
+    files = model_files([str(tmp_path / f"{name}.safetensors") for name in ("one", "two")])
+    models = Models(files)
+    before = list(models)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of a text")
+
+    monkeypatch.setattr(TextClassifier, "from_tensors", broken)
+    for file in files:
+        os.utime(file.path, ns=(1, 1))
+    assert models.reload() == [Reloaded(name, "ZeroDivisionError") for name in ("one", "two")]
+    assert list(models) == before
+    assert models.reload() == []  # not tried again

@@ -23,6 +23,7 @@ SPREAD = 0.3  # root mean square of a vector's numbers
 _POWER = 0.875  # of counts: as high as they are, rare words would look like close friends
 _MORE = 8  # columns of the subspace that are left out in the end
 _ROUNDS = 8
+_NOTHING_NEW = 1e-7  # of a column's square: what rounding to float32 leaves where nothing is
 MOST_TOKENS = 20_000_000  # more say hardly more, and memory stays what it is
 
 
@@ -49,8 +50,9 @@ def context_vectors(
     basis, strengths = _leading(offsets, columns, values, size + _MORE, seed)
     vectors = (basis * np.sqrt(strengths))[found, :size].astype(np.float64)
     vectors -= vectors.mean(axis=0)
-    vectors *= SPREAD / np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
-    return found, vectors.astype(np.float32)
+    sizes = np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
+    some = sizes[:, 0] > 0
+    return found[some], (vectors[some] * (SPREAD / sizes[some])).astype(np.float32)
 
 
 def _information(
@@ -79,8 +81,8 @@ def _leading(
 ) -> tuple[Float32, Float32]:
     """Unit columns [V, width] that span the strongest eigenvectors, and their strengths.
 
-    Of a symmetric matrix. The columns are nearly the eigenvectors, the strongest first, and so
-    nearly orthogonal. No LAPACK: its bits depend on its own threads.
+    Of a symmetric matrix; beyond its rank they may be 0. The columns are nearly the eigenvectors,
+    the strongest first, and so nearly orthogonal. No LAPACK: its bits depend on its own threads.
     """
     shape = (len(offsets) - 1, width)
     basis = initializers.uniform(seed, "contexts", shape, 1.0)
@@ -90,18 +92,25 @@ def _leading(
         _kernels.multiply_sparse(offsets, columns, values, basis, image)
         basis, image = image, basis
     strengths = np.sqrt(np.square(basis).sum(axis=0))
+    strengths[strengths == 0] = 1.0  # whatever it is, the column is 0
     return basis / strengths, strengths
 
 
 def _orthonormal(columns: Float32) -> Float32:
-    """The columns made orthonormal, by Cholesky's factor of their products with each other."""
+    """The columns made orthonormal, by Cholesky's factor of their products with each other.
+
+    Those that say no more than the ones before them, as of a matrix of low rank, become 0.
+    """
     width = columns.shape[1]
     _, products, _ = ops.linear_backward(columns, np.zeros((width, width), np.float32), columns)
     lower = np.zeros((width, width))
     inverse = np.eye(width)
     for i in range(width):
         row = products[i].astype(np.float64) - np.einsum("j,kj->k", lower[i, :i], lower[:, :i])
-        lower[i:, i] = row[i:] / np.sqrt(max(row[i], 1e-30))
+        if row[i] <= _NOTHING_NEW * products[i, i]:
+            inverse[i] = 0.0
+            continue
+        lower[i:, i] = row[i:] / np.sqrt(row[i])
         inverse[i] = (inverse[i] - np.einsum("j,jk->k", lower[i, :i], inverse[:i])) / lower[i, i]
     kernel = np.ascontiguousarray(inverse.T, np.float32)
     return ops.linear_forward(columns, kernel, np.zeros(width, np.float32))

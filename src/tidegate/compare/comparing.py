@@ -22,6 +22,8 @@ from tidegate.targets import targets_of
 from tidegate.training import EpochResult, StepResult
 
 _LARGEST_WORK = 1 << 30
+# What reading JSON raises that is none, or not of the form that was written.
+_NO_RUNS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,10 @@ class _Kept:
             if path.stat().st_size > _LARGEST_WORK:
                 raise ValueError("too large")
             stored = json.loads(path.read_text(encoding="utf-8"))
-            identity, runs = stored["comparison"], stored["runs"]
+            identity, runs = dict(stored["comparison"]), stored["runs"]
             results = [RunResult.from_json(run) for run in runs]
             seconds = float(stored["seconds"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+        except (*_NO_RUNS, DataError) as error:
             raise ConfigError(
                 f"{str(path)!r} keeps no runs of a comparison ({error}); begin anew with another "
                 "one"

@@ -44,7 +44,11 @@ def _characters(text: str) -> str:
 
 Form = TypeVar("Form", bound=BaseModel)
 Text = Annotated[StrictStr, AfterValidator(_characters)]
+# Ends at the first that is wrong: a megabyte of numbers would else make a million errors.
+Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_MOST_KEYS = 16  # more than any form has
+_UNKNOWN_KEY = "the body has a key that is not known; see /openapi.json"
 
 
 class _Request(BaseModel):
@@ -56,13 +60,13 @@ class _Request(BaseModel):
 class PredictRequest(_Request):
     """Texts to classify."""
 
-    texts: list[Text] = Field(min_length=1)
+    texts: Texts
 
 
 class ExplainRequest(_Request):
     """Texts to explain."""
 
-    texts: list[Text] = Field(min_length=1)
+    texts: Texts
     label: Text | StrictBool | StrictInt | StrictFloat | None = Field(
         None, description="The label that is explained; the likeliest if it is left out."
     )
@@ -117,7 +121,14 @@ async def read(request: Request, form: type[Form], limits: Limits) -> Form:
         raise Failure(
             415, "unsupported_media_type", "the body must be JSON: Content-Type: application/json"
         )
-    value = _json(await _bytes(request, limits))
+    return check_form(_json(await _bytes(request, limits)), form)
+
+
+def check_form(value: Any, form: type[Form]) -> Form:
+    """JSON as this form. Failure for the first thing that is wrong with it."""
+    # Refused before a hundred thousand keys become as many errors.
+    if isinstance(value, dict) and len(value) > _MOST_KEYS:
+        raise Failure(422, "invalid_request", _UNKNOWN_KEY)
     try:
         return form.model_validate(value)
     except ValidationError as error:
@@ -185,7 +196,7 @@ def _first(error: ValidationError) -> str:
     names = [str(part) for part in first["loc"] if isinstance(part, int) or part in known]
     place = ".".join(names) or "the body"
     if first["type"] == "extra_forbidden":
-        return "the body has a key that is not known; see /openapi.json"
+        return _UNKNOWN_KEY
     if first["type"] == "string_unicode":
         return f"{place} has half of a surrogate pair, which is no character"
     if first["type"] == "missing":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import ModelFileError, TidegateError
+from tidegate.server import logs
 from tidegate.server.failures import Failure
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class Models:
                 found.append(Reloaded(file.name, None))
             except (TidegateError, OSError, MemoryError) as error:
                 found.append(Reloaded(file.name, str(error) or type(error).__name__))
+            except Exception as error:  # a bug must not end those who serve, nor hide other files
+                logs.failure(error)
+                found.append(Reloaded(file.name, type(error).__name__))
         return found
 
 
