@@ -127,6 +127,14 @@ def test_columns_are_found_and_named(tmp_path: Path, header: str, rows: str, wor
     assert dataset.train.labels[:2] == ["x", "y"]
 
 
+def test_a_label_column_with_empty_cells_is_found_if_a_text_may_have_none(tmp_path: Path) -> None:
+    rows = "a b c,x|y\nb c d,\nc d e,x\nd e f,x|y\n"
+    path = write(tmp_path / "a.csv", f"said,aspects\n{rows}")
+    with pytest.raises(DataError, match="looks like labels"):
+        load(str(path))
+    assert "'aspects', guessed" in load(str(path), label_separator="|").origin
+
+
 def test_columns_can_be_given(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label,other,kind\na,x,b,1\nc,y,d,2\n")
     dataset = load(str(path), text_column="other", label_column="kind")
