@@ -18,7 +18,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate import data
-from tidegate.data import LabeledTexts, load, load_table, open_texts, source_of, target_of
+from tidegate.data import (
+    LabeledTexts,
+    load,
+    load_table,
+    open_texts,
+    source_of,
+    streams,
+    target_of,
+)
 from tidegate.errors import ConfigError, DataError, OutputError, TidegateError
 
 
@@ -133,6 +141,8 @@ def test_a_label_column_with_empty_cells_is_found_if_a_text_may_have_none(tmp_pa
     with pytest.raises(DataError, match="looks like labels"):
         load(str(path))
     assert "'aspects', guessed" in load(str(path), label_separator="|").origin
+    portions = streams.open_labeled(path, label_separator="|")
+    assert portions.label_column == "aspects"
 
 
 def test_columns_can_be_given(tmp_path: Path) -> None:
