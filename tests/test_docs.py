@@ -254,3 +254,35 @@ def test_the_commands_on_data_run(tmp_path: Path) -> None:
         *("text", "label", "probability"),
     ]
     assert "un café," in (tmp_path / "judged.csv").read_text(encoding="utf-8")
+
+
+# --- docs/tutorial.md ----------------------------------------------------------------------------
+
+
+def test_the_tutorials_commands_run_one_after_another(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pairs = (("what a lovely soup", "good"), ("the soup was cold", "bad"))
+    rows = [f"{text} {i},{label}" for i in range(20) for text, label in pairs]
+    for name in ("reviews.csv", "held_out.csv", "more.csv"):
+        (tmp_path / name).write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    (tmp_path / "new.csv").write_text("text\nlovely soup\n", encoding="utf-8")
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        first, command, *options = shlex.split(line)
+        if first == "mv":
+            (tmp_path / command).replace(tmp_path / options[0])
+        if first != "tidegate" or command in ("serve", "compare"):
+            continue  # tests of their own
+        if command == "train":
+            options += ["--epochs", "1"] + ([] if "--from" in options else ["--hidden-size", "4"])
+        done = subprocess.run(
+            [sys.executable, "-m", "tidegate", command, *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), line
+    for name in ("judged.csv", "why.html", "reviews.html", "reviews.onnx"):
+        assert (tmp_path / name).stat().st_size > 0

@@ -14,6 +14,7 @@ import pytest
 
 from foreign import random_classifier, random_config
 from tidegate import TextClassifier, ops
+from tidegate.cli import main
 from tidegate.errors import (
     ConfigError,
     ConversionError,
@@ -290,7 +291,7 @@ def test_a_network_is_exported_alone_if_that_is_asked_for(tmp_path: Path) -> Non
     texts, labels = ["good film", "bad film"] * 8, ["a", "b"] * 8
     both = TextClassifier(epochs=1, embedding_size=2, hidden_size=2, ngrams=1).fit(texts, labels)
     path = tmp_path / "model.onnx"
-    with pytest.raises(ConversionError, match="--without-ngrams"):
+    with pytest.raises(ConversionError, match="without_ngrams=True"):
         export_model(both, path, "onnx")
     export_model(both, path, "onnx", without_ngrams=True)
     ids = both.tokenizer_.encode("good film").reshape(1, -1)
@@ -362,3 +363,13 @@ def test_the_proofs_texts() -> None:
     assert {0, 1, 2, SMALL.max_length} <= set(lengths)
     assert max(lengths) == SMALL.max_length
     assert not {0, 3} & set(np.concatenate(rows).tolist())
+
+
+def test_the_command_names_its_own_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, labels = ["good film", "bad film"] * 8, ["a", "b"] * 8
+    both = TextClassifier(epochs=1, embedding_size=2, hidden_size=2, ngrams=1).fit(texts, labels)
+    both.save(tmp_path / "model.safetensors")
+    assert main(["export", str(tmp_path / "model.safetensors"), "--to", "onnx"]) == 2
+    assert "alone (--without-ngrams), or" in capsys.readouterr().err

@@ -18,7 +18,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate import data
-from tidegate.data import LabeledTexts, load, load_table, open_texts, source_of, target_of
+from tidegate.data import (
+    LabeledTexts,
+    load,
+    load_table,
+    open_texts,
+    source_of,
+    streams,
+    target_of,
+)
 from tidegate.errors import ConfigError, DataError, OutputError, TidegateError
 
 
@@ -125,6 +133,16 @@ def test_columns_are_found_and_named(tmp_path: Path, header: str, rows: str, wor
     assert dataset.origin.startswith(f"{path} (text column {words}")
     assert dataset.train.texts[0][0] == "a"
     assert dataset.train.labels[:2] == ["x", "y"]
+
+
+def test_a_label_column_with_empty_cells_is_found_if_a_text_may_have_none(tmp_path: Path) -> None:
+    rows = "a b c,x|y\nb c d,\nc d e,x\nd e f,x|y\n"
+    path = write(tmp_path / "a.csv", f"said,aspects\n{rows}")
+    with pytest.raises(DataError, match="looks like labels"):
+        load(str(path))
+    assert "'aspects', guessed" in load(str(path), label_separator="|").origin
+    portions = streams.open_labeled(path, label_separator="|")
+    assert portions.label_column == "aspects"
 
 
 def test_columns_can_be_given(tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def _show(found: Explanation, *, coloured: bool) -> None:
     for i in order[:_SHOWN]:
         value, after = found.contributions[i], found.probabilities[i]
         terminal.write(f"{value:+8.3f}  {after:17.4f}  {terminal.printable(found.tokens[i])}\n")
+    if not found.contributions.any():
+        terminal.write("No word counts: the model knows none of them, or they say nothing to it.\n")
     terminal.flush()
 
 

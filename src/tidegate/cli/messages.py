@@ -38,6 +38,8 @@ def in_options(message: str, command: TyperCommand | None) -> str:
     if told == message:
         return message
     told = _VALUES.sub(lambda found: found[1] or found[2].lower(), told)
+    for flag in _flags(command):
+        told = re.sub(rf"{flag}=true\b", flag, told)
     return re.sub(r"\bset (?=--)", "give ", told)
 
 
@@ -46,6 +48,12 @@ def option_of(argument: str) -> str:
     return {"random_state": "seed", "validation_fraction": "validation"}.get(
         argument, argument.replace("_", "-")
     )
+
+
+def _flags(command: TyperCommand | None) -> list[str]:
+    """The options that take no value."""
+    params = [] if command is None else command.params
+    return [option for each in params if getattr(each, "is_flag", False) for option in each.opts]
 
 
 def _options(command: TyperCommand | None) -> dict[str, str]:

@@ -217,6 +217,11 @@ def train(
             if not quiet and classifier.ngrams_ is not None and together is not None:
                 figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
                 terminal.say(f"with n-grams  {figures}")
+                if classifier.mix_[0] == 0.0:
+                    terminal.say(
+                        "note: on the validation texts the n-grams do best alone, so the network "
+                        "counts nothing; more texts or epochs may change that"
+                    )
             if not quiet:
                 continuing.say_kept(begun)
         # Before all that could still fail.

@@ -45,8 +45,8 @@ def seconds(value: float) -> str:
 
 
 def megabytes(size: int) -> str:
-    """``5.6 MB``, of 10^6 bytes."""
-    return f"{size / 1e6:,.1f} MB"
+    """``5.6 MB``, of 10^6 bytes; below 0.1 of them ``32.8 kB``."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
 def interval(found: Sequence[float]) -> str:

@@ -94,13 +94,16 @@ def find_text(head: Table, name: str | None, taken: int | None = None) -> tuple[
     return max(lengths, key=lengths.__getitem__), "guessed by its long texts"
 
 
-def find_label(table: Table, text: int, *, learnt: bool = True) -> tuple[int, str]:
+def find_label(
+    table: Table, text: int, *, learnt: bool = True, may_be_empty: bool = False
+) -> tuple[int, str]:
     """The number of the label column, and how it was found.
 
     It is the first with a well-known name, or else the one with the fewest different values.
     table: all rows. text: the text column. learnt: whether the labels are to be learnt; then a
     column of one value or of measured numbers is passed over, as long as there is another with a
-    well-known name. DataError if it can't be found.
+    well-known name. may_be_empty: whether an empty cell is a text without labels. DataError if it
+    can't be found.
     """
     well_known = [place for place in _all_well_known(table, LABEL_NAMES) if place != text]
     if well_known:
@@ -112,7 +115,10 @@ def find_label(table: Table, text: int, *, learnt: bool = True) -> tuple[int, st
     for place, title in enumerate(table.columns):
         if place == text or not title.strip():
             continue
-        values = {label_of(cell) for cell in table.cells(place)}
+        cells = table.cells(place)
+        if may_be_empty:
+            cells = [cell for cell in cells if _holds_something(cell)]
+        values = {label_of(cell) for cell in cells}
         if 2 <= len(values) <= most and None not in values and not _many_numbers(values):
             counts[place] = len(values)
     if not counts:

@@ -133,7 +133,7 @@ def open_labeled(
         text, why_text = find_text(head, None, label)
     several = label_separator is not None
     if label is None:
-        label, why_label = find_label(head, text, learnt=not several)
+        label, why_label = find_label(head, text, learnt=not several, may_be_empty=several)
     names = head.columns[text], head.columns[label]
     if label == text:
         raise DataError(f"{given.name}: column {names[0]!r} can't be both text and label")

@@ -115,14 +115,14 @@ def load_labeled_table(
         text, why_text = named(table, text_column, "text"), GIVEN
     else:
         text, why_text = find_text(head, None, label)
+    several = options.label_separator is not None
     if label is None:
         label, why_label = find_label(
-            table, text, learnt=min_classes > 1 and options.label_separator is None
+            table, text, learnt=min_classes > 1 and not several, may_be_empty=several
         )
     names = table.columns[text], table.columns[label]
     if label == text:
         raise DataError(f"{source.name}: column {names[0]!r} can't be both text and label")
-    several = options.label_separator is not None
     labels = checked_labels(table, label, may_be_empty=several)
     if not {why_text, why_label} <= {GIVEN, NAMED}:
         refuse_data_as_header(table, header_is_label=names[1].strip() in set(labels))

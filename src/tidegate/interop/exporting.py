@@ -95,8 +95,8 @@ def export_model(
     if classifier.ngrams_ is not None and not without_ngrams:
         raise ConversionError(
             "the model has a linear one of n-grams beside the network, which reads texts and not "
-            "ids; export the network alone by --without-ngrams (without_ngrams=True), or one that "
-            "was trained with --ngrams 0 (ngrams=0)"
+            "ids; export the network alone (without_ngrams=True), or a model that was trained "
+            "without it, by --ngrams 0 (ngrams=0)"
         )
     trained = TrainedModel(
         classifier.model_,
