@@ -40,7 +40,7 @@ WORD = "dull"  # whose step is computed by hand
 LABEL = "positive"
 
 LENGTH, TEXTS, EPOCHS = 40, 400, 15
-FILLER = "the a of film it was and in to that".split()
+FILLER = ["the", "a", "of", "film", "it", "was", "and", "in", "to", "that"]
 CLUES = {"good": "lovely", "bad": "dreadful"}
 # Okabe and Ito's, which the colour-blind tell apart.
 COLOURS = {"gru": "#0072b2", "lstm": "#e69f00", "rnn": "#d55e00"}
