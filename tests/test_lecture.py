@@ -144,10 +144,13 @@ def test_what_is_said_of_the_gates_is_so() -> None:
     assert ranked[:2] == ["dull", "wonderful"]
     assert max(gates["mean_update"]) - min(gates["mean_update"]) < 0.15
     assert gates["probabilities"][-1] < 0.5
-    for run in (
-        run for run in result["runs"] if run["cell"] == "rnn"
-    ):  # where it learnt, its gradient died
-        assert (run["accuracy"] > 0.99) == (run["shares"]["trained"][-1] < 1e-2)
     far = found["far_back"]
     assert far["gru"]["untrained"] < far["lstm"]["untrained"] < 1e-3 < far["rnn"]["untrained"]
-    assert far["lstm"]["trained"] < far["rnn"]["trained"] < 1e-2 < far["gru"]["trained"]
+    left: dict[str, list[float]] = {}
+    for run in result["runs"]:
+        left.setdefault(run["cell"], []).append(run["shares"]["trained"][-1])
+    assert min(left["gru"]) > 0.1 > max(left["lstm"])
+    # Of the plain RNN: one with nearly all, one with nearly nothing, and one that learnt nothing.
+    assert [share > 0.1 for share in left["rnn"]].count(True) == 1
+    assert min(left["rnn"]) < 1e-8
+    assert [accuracy > 0.99 for accuracy in far["rnn"]["accuracies"]].count(False) == 1
