@@ -76,7 +76,11 @@ def test_own_texts_commands_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/data.md", "docs/models.md", "docs/scikit-learn.md", "docs/explaining.md"]
+    "document",
+    [
+        *("docs/data.md", "docs/models.md", "docs/scikit-learn.md"),
+        *("docs/explaining.md", "docs/lecture.md"),
+    ],
 )
 def test_snippets_print_what_stands_below_them(
     document: str,
