@@ -338,6 +338,7 @@ def test_the_test_set_is_measured_and_reported(
         "train": 32,
         "validation": 8,
         "test": 30,
+        "readings": [],
     }
     assert report["test"]["accuracy"] == accuracy
     assert report["test"]["loss"] == pytest.approx(model.evaluate(*vars(test).values()).loss)

@@ -115,7 +115,7 @@ def test_a_small_file_of_much_text_takes_little_memory(tmp_path: Path, suffix: s
 def test_a_line_without_end_is_refused_and_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("encodings", "lines", "readers"):
+    for module in ("delimiters", "encodings", "lines"):
         monkeypatch.setattr(f"tidegate.data.{module}.LONGEST_LINE", 200_000)
     long = b"x" * 5_000_000
     for name in ("a.jsonl", "a.txt", "a.csv"):

@@ -363,6 +363,9 @@ def test_the_module_refuses_what_is_no_text() -> None:
 # --- what is kept of a long text
 
 
+CUTS = tuple(keep for keep in KEEPS if keep != "windows")  # which cuts nothing away
+
+
 def cut(row: list[int], keep: str, most: int) -> list[int]:
     if len(row) <= most:
         return row
@@ -373,7 +376,7 @@ def cut(row: list[int], keep: str, most: int) -> list[int]:
 @every_kind
 @given(
     texts=st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é"]), max_size=30)),
-    keep=st.sampled_from(KEEPS),
+    keep=st.sampled_from(CUTS),
     most=st.integers(1, 20),
 )
 def test_what_is_kept_of_a_long_text(
@@ -397,7 +400,7 @@ def test_what_is_kept_of_a_long_text(
 @every_kind
 @given(
     texts=st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é"]), max_size=20)),
-    keep=st.sampled_from(KEEPS),
+    keep=st.sampled_from(CUTS),
     start=st.booleans(),
     unknown=st.booleans(),
     most=st.integers(1, 12),
