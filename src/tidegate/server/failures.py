@@ -24,7 +24,7 @@ CODES = {
 
 
 class Failure(HTTPException):
-    """An answer that is an error. message: one line, which never repeats a user's text."""
+    """An answer that is an error. message: one line, which repeats no text that is to be judged."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
