@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tidegate import TextClassifier, _kernels, ops
 from tidegate.batch import TokenizedTexts
 from tidegate.contexts import SPREAD, _information, _leading, context_vectors
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, ShapeError
 from tidegate.text import FIRST_WORD_ID
 
 pytestmark = pytest.mark.usefixtures("restored_threads")
@@ -171,6 +171,11 @@ def test_a_trained_model_keeps_its_own_vectors() -> None:
         atol=1e-8,
     )
     assert new.context_vectors is True
+
+
+def test_ids_outside_the_vocabulary_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"token_ids runs from 2 to 9; it must lie in 0\.\.8"):
+        context_vectors(tokenized([[2, 9, 3]]), 9, FIRST, 4, 0)
 
 
 def test_two_beginnings_are_refused(tmp_path: Path) -> None:

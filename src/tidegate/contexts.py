@@ -40,6 +40,7 @@ def context_vectors(
     every = max(1, -(-int(texts.lengths.sum()) // MOST_TOKENS))
     if every > 1 or isinstance(texts, StoredTexts):
         texts = texts.select(np.arange(0, len(texts), every))
+    check_range("token_ids", texts.token_ids, vocabulary_size)
     counted = _kernels.count_contexts(
         texts.token_ids, texts.offsets, vocabulary_size, first, WINDOW, LEAST
     )
