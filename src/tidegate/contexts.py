@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import _kernels, initializers, ops
+from tidegate.checks import check_range
 from tidegate.stored import StoredTexts, Texts
 
 Float32 = npt.NDArray[np.float32]
