@@ -191,7 +191,7 @@ def test_the_models_are_told(served: Served, files: dict[str, Path]) -> None:
         ("/v1/predict", {"texts": ["a"] * 1001}, 422, "too_many_texts", "1,001"),
         ("/v1/predict", {"texts": ["a" * 200_001]}, 422, "text_too_long", "200,001"),
         ("/v1/explain", {"texts": ["a"] * 17}, 422, "too_many_texts", "16"),
-        ("/v1/explain", {"texts": ["a " * 1001]}, 422, "text_too_long", "1,001 tokens"),
+        ("/v1/explain", {"texts": ["a " * 5001]}, 422, "text_too_long", "5,001 tokens"),
         ("/v1/explain", {"texts": [" "]}, 422, "invalid_request", "no words"),
         ("/v1/explain", {"texts": ["a"], "label": "x"}, 422, "invalid_request", "'x' is not one"),
         ("/v1/explain", {"texts": ["a"], "label": []}, 422, "invalid_request", "label"),
@@ -264,6 +264,32 @@ def test_no_error_repeats_what_was_sent(served: Served) -> None:
     served.get("/healthz", {"X-Text": typed})
     assert typed not in (served.folder / "log").read_text()
     assert typed not in served.get("/metrics").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads"),
+    [
+        ({"keep": "end"}, 16),
+        ({"keep": "both", "ngrams": 2}, 16),
+        ({"keep": "windows"}, 4 * 16),  # 41 ids in windows of 16, at steps of at most 12
+        ({"keep": "end", "max_length": 50}, 41),
+    ],
+)
+def test_explanations_are_limited_by_what_is_read_for_them(
+    settings: dict[str, Any], reads: int, tmp_path: Path
+) -> None:
+    """40 tokens are read as often as there are tokens; one read more than allowed is refused."""
+    path = tmp_path / "model.safetensors"
+    make(**{"max_length": 16, "epochs": 1, **settings}).fit(*reviews(40)).save(path)
+    body = {"texts": ["fine " * 40]}
+    limits = {"explained_reads": 40 * reads}
+    with serving(tmp_path / "exact", [str(path)], limits=limits) as served:
+        assert served.post("/v1/explain", body).status == 200
+    limits = {"explained_reads": 40 * reads - 1}
+    with serving(tmp_path / "less", [str(path)], limits=limits) as served:
+        answer = served.post("/v1/explain", body)
+        assert (answer.status, answer.code) == (422, "text_too_long")
+        assert f"40 tokens, of which {reads} are read" in answer.json["error"]["message"]
 
 
 # --- what it says of itself

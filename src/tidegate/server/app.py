@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pydantic_core
 from fastapi import FastAPI, Request, Response
@@ -23,8 +23,12 @@ from tidegate.server.lingering import LingeringResponse
 from tidegate.server.metrics import CONTENT_TYPE, Metrics
 from tidegate.server.models import Models, ServedModel
 from tidegate.server.scoring import Explainer, Scorer
-from tidegate.server.settings import Settings
+from tidegate.server.settings import Limits, Settings
+from tidegate.subwords import JsonTokenizer
 from tidegate.trace import cell_terms, trace_layers
+
+if TYPE_CHECKING:
+    from tidegate.estimator import TextClassifier
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         form = await bodies.read(request, bodies.ExplainRequest, limits)
         bodies.check_texts(form.texts, limits.explained_texts, limits)
         model = _model(parts, request, form, len(form.texts))
-        one = partial(_explained, model, form, limits.explained_tokens)
+        one = partial(_explained, model, form, limits)
         results = await _computed(parts, [partial(one, text) for text in form.texts])
         return _json({"model": model.name, "results": results})
 
@@ -168,18 +172,40 @@ async def _computed(parts: Parts, steps: list[Callable[[], Any]]) -> list[Any]:
 
 
 def _explained(
-    model: ServedModel, form: bodies.ExplainRequest, most: int, text: str
+    model: ServedModel, form: bodies.ExplainRequest, limits: Limits, text: str
 ) -> dict[str, Any]:
     classifier = model.classifier
-    found = len(classifier.tokenizer_.tokens(text))
-    if found > most:
-        raise Failure(
-            422, "text_too_long", f"a text has {found:,} tokens; at most {most:,} are explained"
-        )
+    _check_explained(classifier, text, limits)
     given: dict[str, Any] = {} if form.method is None else {"method": form.method}
     if form.label is not None:
         given["label"] = answers.named_label(classifier, answers.label_text(form.label))
     return explain_text(classifier, text, **given).to_json()
+
+
+def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> None:
+    """Failure if it would take too long: the text is read once more for each of its tokens.
+
+    Each of them, read or not: what is read of a text that ends there is other words each time.
+    """
+    tokenizer, most = classifier.tokenizer_, limits.explained_tokens
+    found = len(tokenizer.tokens(text))
+    if found > most:
+        raise Failure(
+            422, "text_too_long", f"a text has {found:,} tokens; at most {most:,} are explained"
+        )
+    # n-grams read all of a text; of one's own words, each beginning costs only what it adds.
+    if classifier.ngrams_ is not None and isinstance(tokenizer, JsonTokenizer):
+        read = found
+    else:
+        rows = tokenizer.read([text], classifier.model_.config.max_length).rows
+        read = len(rows.token_ids)
+    if found * read > limits.explained_reads:
+        raise Failure(
+            422,
+            "text_too_long",
+            f"a text has {found:,} tokens, of which {read:,} are read for each of them; at most "
+            f"{limits.explained_reads:,} are read to explain a text",
+        )
 
 
 def _traced(model: ServedModel, text: str, most: int) -> bytes:

@@ -21,8 +21,9 @@ class Limits:
     """What one request, and all of them together, may take. Each worker has these for itself.
 
     body_bytes, request_texts, characters: of a request, its number of texts, and one text.
-    explained_texts, explained_tokens: texts of a request that are explained, and tokens of each:
-    the text is scored once more for each of them. traced_numbers: gates and states in one answer.
+    explained_texts, explained_tokens: texts of a request that are explained, and tokens of each.
+    explained_reads: tokens that are read to explain one: what the model reads of it, once for each
+    of its tokens. traced_numbers: gates and states in one answer.
     waiting_texts: texts that wait for the scorer. explanations: requests that wait for the
     explainer. held_bytes: bodies of all requests that are not answered yet. connections: open at
     once. header_bytes: of a request's first line and headers. header_seconds, body_seconds: until
@@ -35,7 +36,8 @@ class Limits:
     request_texts: int = 1_000
     characters: int = 200_000
     explained_texts: int = 16
-    explained_tokens: int = 1_000
+    explained_tokens: int = 5_000
+    explained_reads: int = 1_000_000
     traced_numbers: int = 2_000_000
     waiting_texts: int = 2_000
     explanations: int = 16
