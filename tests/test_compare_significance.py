@@ -14,6 +14,7 @@ from tidegate.compare.significance import (
     student_p,
     student_quantile,
 )
+from tidegate.compare.words import advice
 from tidegate.errors import ShapeError
 from tidegate.intervals import mcnemar, wilson
 
@@ -164,7 +165,70 @@ def test_the_cheapest_that_is_good_enough_is_chosen() -> None:
     assert chosen({"gru": 0.9, "lstm": 0.9, "linear": 0.88}, costs) == "gru"
     # Within the margin, yet surely worse.
     assert chosen({"gru": 0.9, "lstm": 0.9, "linear": 0.892}, costs) == "gru"
-    # Not surely worse, yet beyond the margin.
+    # Not surely worse: a margin is no finer than what the accuracy is measured with.
     assert chosen({"gru": 0.9, "linear": 0.8995}, costs) == "linear"
-    assert chosen({"gru": 0.9, "linear": 0.8995}, costs, margin=0.0) == "gru"
+    assert chosen({"gru": 0.9, "linear": 0.8995}, costs, margin=0.0) == "linear"
     assert choose({}, {}, shared=True, margin=0.01) is None
+
+
+def few_texts(wrong: dict[str, range], texts: int = 97) -> dict[str, list[Right]]:
+    """Two seeds' answers, all right but those to the texts of these numbers."""
+    right = {name: np.ones(texts, np.bool_) for name in wrong}
+    for name, numbers in wrong.items():
+        right[name][list(numbers)] = False
+    return {name: [row, row] for name, row in right.items()}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_few_texts_do_not_make_a_dear_model_better(shared: bool) -> None:
+    """Two texts of 97 are two points, and 20 right ones more or less are chance."""
+    costs = {"gru": 4.0, "linear": 1.0}
+    right = few_texts({"gru": range(20), "linear": range(10, 32)})
+    found = choose(right, costs, shared=shared, margin=0.01)
+    assert found is not None
+    low, high = wilson(77, 97)
+    assert found["uncertainty"] == pytest.approx((high - low) / 2)
+    assert 0.07 < found["uncertainty"] < 0.09
+    assert (found["best"], found["chosen"]) == ("gru", "linear")
+    # Far behind, though two seeds' t-test alone could not tell.
+    right = few_texts({"gru": range(20), "linear": range(10, 42)})
+    right["linear"][0][70:80] = False  # seeds that differ
+    found = choose(right, costs, shared=shared, margin=0.01)
+    assert found is not None
+    assert found["chosen"] == "gru"
+    assert found["candidates"][1]["behind"] > found["uncertainty"]
+
+
+def test_the_advice_says_how_sure_it_is() -> None:
+    costs = {"gru": 4.0, "linear": 1.0}
+
+    def said(right: dict[str, list[Right]], texts: int) -> list[str]:
+        rows = [
+            {
+                "model": name,
+                "label": name.upper(),
+                "failure": None,
+                "test": {"accuracy": 0.8, "interval": (0.7, 0.9)},
+            }
+            for name in costs
+        ]
+        choice = choose(right, costs, shared=True, margin=0.01)
+        return advice(
+            {"models": rows, "texts": {"validation": texts}, "tests": [], "choice": choice}
+        )
+
+    found = said(few_texts({"gru": range(20), "linear": range(10, 32)}), 97)
+    assert found[0].startswith(
+        "Take the LINEAR: its validation accuracy, 77.32 %, is 2.06 points below that of the best, "
+        "the GRU (±7.98 points on 97 validation texts), which is within the uncertainty of that "
+        "accuracy and not significant (p "
+    )
+    assert found[1] == "More validation texts may show that the best is worth its cost."
+    found = said(few_texts({"gru": range(20), "linear": range(60)}), 97)
+    assert found[0] == (
+        "Take the GRU: it has the best validation accuracy, 79.38 % (±7.98 points on 97 validation "
+        "texts), and nothing that costs less is good enough."
+    )
+    found = said(few_texts({"gru": range(500), "linear": range(10, 512)}, 2000), 2000)
+    assert "within the margin of 1 point and not significant" in found[0]
+    assert not any("More validation texts" in line for line in found)

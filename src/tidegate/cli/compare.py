@@ -111,7 +111,8 @@ def compare(
         typer.Option(
             parser=options.number,
             metavar="X",
-            help="Accuracy by which a model may be worse than the best and still be recommended.",
+            help="Accuracy by which a model may be worse than the best and still be recommended; "
+            "more where the validation texts are too few to tell.",
         ),
     ] = "0.01",  # type: ignore[assignment]
     threads: Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tidegate.compare.significance import Right, compare_pairs, holm
+from tidegate.intervals import wilson
 
 LEVEL = 0.05
 
@@ -24,12 +25,15 @@ def choose(
     right: of each model and seed [validation texts]. costs: of each model. shared: whether seeds
     have the same validation texts. Good enough is what is not significantly worse than the model
     with the greatest accuracy, by the paired test after Holm's correction, and not worse by more
-    than the margin. Of several, the one with the least cost.
+    than the margin or, where that is more, the uncertainty of that accuracy. Of several, the one
+    with the least cost.
     """
     if not right:
         return None
     accuracy = {name: float(np.mean([row.mean() for row in rows])) for name, rows in right.items()}
     best = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
+    uncertainty = _uncertainty(accuracy[best], min(len(row) for row in right[best]))
+    allowed = max(margin, uncertainty)
     others = [name for name in right if name != best]
     tests = [compare_pairs(right[best], right[name], shared=shared) for name in others]
     adjusted = holm([test.p for test in tests])
@@ -53,7 +57,7 @@ def choose(
                 "p_holm": p,
                 "method": test.method,
                 "cost": costs[name],
-                "good_enough": behind <= margin and (p >= LEVEL or test.difference <= 0.0),
+                "good_enough": behind <= allowed and (p >= LEVEL or test.difference <= 0.0),
             }
         )
     chosen = min(
@@ -64,7 +68,18 @@ def choose(
         "by": "validation",
         "level": LEVEL,
         "margin": margin,
+        "uncertainty": uncertainty,
         "best": best,
         "chosen": chosen["model"],
         "candidates": candidates,
     }
+
+
+def _uncertainty(accuracy: float, texts: int) -> float:
+    """Half of the 95 % interval of an accuracy on so many texts, those of one seed.
+
+    By the texts alone. An interval over seeds, too, would be so wide with two of them that a model
+    that is plainly worse would pass for good enough.
+    """
+    low, high = wilson(round(accuracy * texts), texts)
+    return (high - low) / 2.0

@@ -46,7 +46,7 @@ class Plan:
     without n-grams beside them. budget: seconds of training for each network, as whole epochs: as
     many as fit by a trial of its first steps, at least one, and the same number for each seed; None
     for the options' epochs. margin: accuracy by which a model may be worse than the best one and
-    still be good enough.
+    still be good enough; it may be as much as that accuracy's uncertainty, if that is more.
     """
 
     models: tuple[str, ...] = DEFAULT_MODELS

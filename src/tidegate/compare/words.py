@@ -151,10 +151,12 @@ def advice(report: Report) -> list[str]:
     best, chosen = choice["best"], choice["chosen"]
     by_name = {one["model"]: one for one in choice["candidates"]}
     margin = f"{100.0 * choice['margin']:g} point{'' if choice['margin'] == 0.01 else 's'}"
+    counted = f"{report['texts']['validation']:,} validation texts"
+    uncertainty = f"±{100.0 * choice['uncertainty']:.2f} points on {counted}"
     if chosen == best:
         first = (
             f"Take the {label(report, chosen)}: it has the best validation accuracy, "
-            f"{percent(by_name[best]['accuracy'])}, "
+            f"{percent(by_name[best]['accuracy'])} ({uncertainty}), "
         )
         cheaper = [one for one in choice["candidates"] if one["cost"] < by_name[chosen]["cost"]]
         first += (
@@ -162,14 +164,19 @@ def advice(report: Report) -> list[str]:
         )
     else:
         one = by_name[chosen]
+        within = f"the margin of {margin}"
+        if one["behind"] > choice["margin"]:
+            within = "the uncertainty of that accuracy"
         first = (
             f"Take the {label(report, chosen)}: its validation accuracy, "
             f"{percent(one['accuracy'])}, is {100.0 * one['behind']:.2f} points below that of the "
-            f"best, the {label(report, best)}, which is within the margin of {margin} and not "
+            f"best, the {label(report, best)} ({uncertainty}), which is within {within} and not "
             f"significant (p {p_value(one['p_holm'])}), and it costs "
             f"{by_name[best]['cost'] / one['cost']:.1f} times less."
         )
     found = [first]
+    if by_name[chosen]["behind"] > choice["margin"]:
+        found.append("More validation texts may show that the best is worth its cost.")
     worse = [one for one in choice["candidates"] if not one["good_enough"]]
     if worse:
         reasons = []
