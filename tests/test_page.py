@@ -382,7 +382,7 @@ def test_errors_are_told_in_one_line(opened: Browser, folder: Path) -> None:
     page = context.new_page()
     with _serving(folder) as address:
         page.goto(address)
-        page.get_by_label("Text", exact=True).fill("lovely " * 5_000)
+        page.get_by_label("Text", exact=True).fill("lovely " * 6_000)
         expect(page.locator(".panel .problem")).to_contain_text("tokens", timeout=60_000)
         expect(page.locator(".answer strong")).to_be_visible()
         expect(page.locator(".results")).not_to_be_visible()
