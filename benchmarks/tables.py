@@ -483,12 +483,14 @@ def accurate_tests(results: Results) -> str:
     runs = found["runs"]
     largest = {name: max(run["mcnemar_p"][name] for run in runs) for name in runs[0]["mcnemar_p"]}
     epochs = [epoch["seconds"] for run in runs for epoch in run["epochs"]]
+    # Not the runs' own seconds: of one that was resumed they lack what came before.
+    trained = [sum(epoch["seconds"] for epoch in run["epochs"]) for run in runs]
     tests = "; ".join(f"{name} {p:.1g}" for name, p in largest.items())
     load = ", ".join(map(str, found["machine"].get("load_average", []))) or "unknown"
     return (
         f"McNemar's exact test on the same reviews, the largest p of the {len(runs)} seeds: "
-        f"{tests}. An epoch took {statistics.median(epochs):.0f} s, a whole training "
-        f"{statistics.median(run['seconds'] for run in runs):.0f} s, on "
+        f"{tests}. An epoch took {statistics.median(epochs):.0f} s, all of a training together "
+        f"{statistics.median(trained):.0f} s ({min(trained):.0f} to {max(trained):.0f}), on "
         f"{found['settings']['threads']} threads of {found['machine']['cpu']} with other work "
         f"beside it (load average {load} when it began); the file has "
         f"{runs[0]['file_bytes'] / 1e6:.0f} MB.\n"

@@ -15,6 +15,7 @@ import typer
 
 from tidegate import atomic
 from tidegate.cli import files, options, terminal
+from tidegate.cli import training_options as training
 from tidegate.cli.labels import split_labels
 from tidegate.cli.progress import TrainingBar, epoch_line
 from tidegate.errors import ConfigError, TrainingInterrupted
@@ -63,12 +64,7 @@ def compare(
             "file), accurate or fast; without the n-grams that stand beside some of them.",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number, metavar="N", help="Times that every text is seen."
-        ),
-    ] = None,
+    epochs: training.Epochs = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -175,9 +171,7 @@ def compare(
     from tidegate import ops
     from tidegate.compare import DEFAULT_MODELS, Comparison, Plan, compare_steps
 
-    given: dict[str, Any] = {setting.name: setting.value for setting in settings or ()}
-    if epochs is not None:
-        given["epochs"] = epochs
+    given = training.overrides({"epochs": epochs}, settings or ())
     if validation is not None and validation.fraction is not None:
         given["validation_fraction"] = validation.fraction
     names = DEFAULT_MODELS if cells is None else tuple(name.strip() for name in cells.split(","))
