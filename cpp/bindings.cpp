@@ -85,17 +85,17 @@ class Recurrent {
   }
 
   void backward(MaybeIn<float, 2> d_last, MaybeIn<float, 2> d_outputs, Out<float, 2> d_inputs,
-                Out<float, 2> d_kernel, Out<float, 2> d_recurrent_kernel, Out<float, 1> d_bias,
-                MaybeOut<float, 1> d_recurrent_bias, MaybeOut<float, 2> d_initial,
-                MaybeOut<float, 2> d_initial_cell) {
+                MaybeOut<float, 2> d_kernel, MaybeOut<float, 2> d_recurrent_kernel,
+                MaybeOut<float, 1> d_bias, MaybeOut<float, 1> d_recurrent_bias,
+                MaybeOut<float, 2> d_initial, MaybeOut<float, 2> d_initial_cell) {
     nb::gil_scoped_release unlocked;
     RecurrentGradients g{};
     g.d_last = data_or_null(d_last);
     g.d_outputs = data_or_null(d_outputs);
     g.d_inputs = d_inputs.data();
-    g.d_kernel = d_kernel.data();
-    g.d_recurrent_kernel = d_recurrent_kernel.data();
-    g.d_bias = d_bias.data();
+    g.d_kernel = data_or_null(d_kernel);
+    g.d_recurrent_kernel = data_or_null(d_recurrent_kernel);
+    g.d_bias = data_or_null(d_bias);
     g.d_recurrent_bias = data_or_null(d_recurrent_bias);
     g.d_initial = data_or_null(d_initial);
     g.d_initial_cell = data_or_null(d_initial_cell);
@@ -430,8 +430,8 @@ NB_MODULE(_kernels, module) {
            array("kernel"), array("recurrent_kernel"), array("bias"), optional("recurrent_bias"),
            optional("initial"), optional("initial_cell"), array("last"), optional("outputs"))
       .def("backward", &Recurrent::backward, optional("d_last"), optional("d_outputs"),
-           array("d_inputs"), array("d_kernel"), array("d_recurrent_kernel"), array("d_bias"),
-           optional("d_recurrent_bias"), optional("d_initial"), optional("d_initial_cell"))
+           array("d_inputs"), optional("d_kernel"), optional("d_recurrent_kernel"),
+           optional("d_bias"), optional("d_recurrent_bias"), optional("d_initial"), optional("d_initial_cell"))
       .def("read_channel", &Recurrent::read_channel, nb::arg("channel"), array("out"));
   nb::class_<NativeScorer>(module, "Scorer")
       .def(nb::init<int, const std::string&, int, bool, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>,

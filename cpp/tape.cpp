@@ -345,12 +345,13 @@ void RecurrentTape::backward(const Kernels& kernels, ThreadPool& pool, const Rec
   d_inputs.accumulate = false;
 
   // The longest tasks first: the short ones even out what is left.
+  const bool wanted = gradients.d_kernel != nullptr;
   const GradientTasks recurrent_tasks(kernels, d_recurrent, pool.threads());
   const GradientTasks candidate_tasks(kernels, d_candidate, pool.threads());
   const GradientTasks input_tasks(kernels, d_input, pool.threads());
-  const long first = recurrent_tasks.count();
-  const long second = first + (before ? candidate_tasks.count() : 0);
-  const long third = second + input_tasks.count();
+  const long first = wanted ? recurrent_tasks.count() : 0;
+  const long second = first + (wanted && before ? candidate_tasks.count() : 0);
+  const long third = second + (wanted ? input_tasks.count() : 0);
   pool.run(third + tasks_of(d_input.rows, kRowsPerTask), [&](long task) {
     if (task < first) return recurrent_tasks.run(kernels, d_recurrent, static_cast<int>(task));
     if (task < second)

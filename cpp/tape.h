@@ -78,7 +78,7 @@ struct RecurrentGradients {
   const float* d_last;     // [B, H] in, or null
   const float* d_outputs;  // [N + P, H] in, or null
   float* d_inputs;         // all below: out, shaped as their counterparts; null where that is
-  float* d_kernel;
+  float* d_kernel;         // null: no gradient of a weight or bias is wanted
   float* d_recurrent_kernel;
   float* d_bias;
   float* d_recurrent_bias;

@@ -333,6 +333,27 @@ def test_saturated_gates_equal_the_reference(isa: str, kind: Kind, masked: bool)
             assert np.abs(found[f"gate {name}"]).max() <= 1
 
 
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_inputs_gradient_alone_is_the_one_beside_the_weights(
+    isa: str, kind: ops.Kind, dense: bool
+) -> None:
+    case = Case(kind, masked=False, d_outputs=True, dense=dense)
+    problem = make_problem(case)
+
+    def forward() -> ops.RecurrentTape:
+        return ops.recurrent_forward(
+            kind, problem.batch, problem.inputs, problem.weights, dense=dense
+        )[2]
+
+    whole = ops.recurrent_backward(forward(), problem.d_last, problem.d_outputs).inputs
+    tape = forward()
+    alone = ops.recurrent_input_gradient(tape, problem.d_last, problem.d_outputs)
+    np.testing.assert_array_equal(alone, whole)
+    with pytest.raises(ShapeError, match="has run"):
+        ops.recurrent_input_gradient(tape, problem.d_last)
+
+
 def test_a_used_tape_gives_the_same_as_a_new_one(isa: str) -> None:
     """Its memory is larger than needed and full of another pass."""
     large = Case("lstm", lengths=(30, 2, 17) * 5, max_length=30, hidden=40)

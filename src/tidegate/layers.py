@@ -4,9 +4,10 @@
     d_inputs = backward(d_output, gradients)
 
 ``backward`` fills ``gradients`` with the layer's parameters' gradients under their full names,
-such as "recurrent.kernel", and returns the gradient of what the layer was given. There is no tape
-and no graph: a chain calls the layers in order and their backward functions in reverse. ``noise``
-is the training step's dropout, ``SILENT`` for none.
+such as "recurrent.kernel", and returns the gradient of what the layer was given; with None in
+their place it computes that alone, in half the time. There is no tape and no graph: a chain calls
+the layers in order and their backward functions in reverse. ``noise`` is the training step's
+dropout, ``SILENT`` for none.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class RowGradients:
 
 
 Gradients = dict[str, "Float32 | RowGradients"]
-Backward = Callable[[Any, Gradients], Any]
+Backward = Callable[[Any, "Gradients | None"], Any]
 
 
 class Layer(Protocol):
@@ -112,13 +113,14 @@ class Embedding:
             inputs = Inputs(batch, ops.gather_rows(values, batch.index), dense=True)
             sequence.scale_rows(inputs.values, rows, texts)
 
-        def backward(d_values: Float32, gradients: Gradients) -> None:
+        def backward(d_values: Float32, gradients: Gradients | None) -> None:
             if texts is not None:
                 sequence.scale_rows(d_values, rows, texts)
                 d_values = sequence.sum_words(d_values, batch)
             if words is not None:
                 d_values *= words
-            gradients[f"{self._name}.weight"] = RowGradients(batch.words, d_values)
+            if gradients is not None:
+                gradients[f"{self._name}.weight"] = RowGradients(batch.words, d_values)
 
         return inputs, backward
 
@@ -201,7 +203,11 @@ class Recurrent:
             precision=self.precision,
         )
 
-        def backward(d_states: StatesGradient, gradients: Gradients) -> Any:
+        def backward(d_states: StatesGradient, gradients: Gradients | None) -> Any:
+            if gradients is None:
+                d_inputs = ops.recurrent_input_gradient(lent.tape, d_states.last, d_states.outputs)
+                lent.give_back()
+                return d_inputs
             found = ops.recurrent_backward(lent.tape, d_states.last, d_states.outputs)
             lent.give_back()
             if mask is not None:
@@ -239,7 +245,7 @@ class Bidirectional:
             outputs = _side_by_side(ahead.outputs, back.outputs, reversal)
         widths = tuple(layer.hidden_size for layer in self._layers)
 
-        def backward(d_states: StatesGradient, gradients: Gradients) -> Any:
+        def backward(d_states: StatesGradient, gradients: Gradients | None) -> Any:
             last = _columns(d_states.last, widths, None)
             outputs = _columns(d_states.outputs, widths, reversal)
             d_values = ahead_backward(StatesGradient(last[0], outputs[0]), gradients)
@@ -286,7 +292,7 @@ class NextInputs:
             rows = sequence.position_rows(batch)
             sequence.scale_rows(values, rows, mask)
 
-        def backward(d_values: Float32, gradients: Gradients) -> StatesGradient:
+        def backward(d_values: Float32, gradients: Gradients | None) -> StatesGradient:
             if mask is not None:
                 sequence.scale_rows(d_values, rows, mask)
             return StatesGradient(outputs=d_values)
@@ -305,10 +311,11 @@ class LayerNorm:
         x: Float32 = inputs.values if isinstance(inputs, Inputs) else inputs
         out, statistics = sequence.layer_norm(x, self._gain, self._bias)
 
-        def backward(d_out: Float32, gradients: Gradients) -> Float32:
+        def backward(d_out: Float32, gradients: Gradients | None) -> Float32:
             d_x, d_gain, d_bias = sequence.layer_norm_backward(x, self._gain, statistics, d_out)
-            gradients[f"{self._name}.gain"] = d_gain
-            gradients[f"{self._name}.bias"] = d_bias
+            if gradients is not None:
+                gradients[f"{self._name}.gain"] = d_gain
+                gradients[f"{self._name}.bias"] = d_bias
             return d_x
 
         return replace(inputs, values=out) if isinstance(inputs, Inputs) else out, backward
@@ -335,7 +342,7 @@ class Pool:
     def __call__(self, states: States, noise: Noise = SILENT) -> tuple[Float32, Backward]:
         width = states.last.shape[1]
         parts: list[Float32] = []
-        steps: list[Callable[[Float32, Float32, Gradients], None]] = []
+        steps: list[Callable[[Float32, Float32, Gradients | None], None]] = []
         for kind in self._kinds:
             if kind == "last":
                 part = states.last
@@ -348,7 +355,7 @@ class Pool:
             parts.append(part)
         pooled = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-        def backward(d_pooled: Float32, gradients: Gradients) -> StatesGradient:
+        def backward(d_pooled: Float32, gradients: Gradients | None) -> StatesGradient:
             d_parts = [
                 np.ascontiguousarray(d_pooled[:, i * width : (i + 1) * width])
                 for i in range(len(self._kinds))
@@ -366,7 +373,7 @@ class Pool:
 
     def _attend(
         self, states: States
-    ) -> tuple[Float32, Callable[[Float32, Float32, Gradients], None]]:
+    ) -> tuple[Float32, Callable[[Float32, Float32, Gradients | None], None]]:
         batch, outputs, query = states.batch, states.all(), self._query
         if query is None:
             raise ShapeError("attention needs a query")
@@ -374,22 +381,23 @@ class Pool:
         scores = ops.linear_forward(outputs, kernel, np.zeros(1, np.float32)).reshape(-1)
         pooled, weights = sequence.attend(batch, outputs, scores)
 
-        def step(d_pooled: Float32, d_outputs: Float32, gradients: Gradients) -> None:
+        def step(d_pooled: Float32, d_outputs: Float32, gradients: Gradients | None) -> None:
             d_scores = sequence.attend_backward(batch, outputs, weights, d_pooled, d_outputs)
             d_states, d_kernel, _ = ops.linear_backward(outputs, kernel, d_scores.reshape(-1, 1))
             d_outputs += d_states
-            gradients[f"{self._name}.query"] = d_kernel.reshape(-1)
+            if gradients is not None:
+                gradients[f"{self._name}.query"] = d_kernel.reshape(-1)
 
         return pooled, step
 
 
 def _pool(
     kind: str, states: States
-) -> tuple[Float32, Callable[[Float32, Float32, Gradients], None]]:
+) -> tuple[Float32, Callable[[Float32, Float32, Gradients | None], None]]:
     pooling: sequence.Pooling = "max" if kind == "max" else "mean"
     pooled, chosen = sequence.pool_states(pooling, states.batch, states.all())
 
-    def step(d_pooled: Float32, d_outputs: Float32, gradients: Gradients) -> None:
+    def step(d_pooled: Float32, d_outputs: Float32, gradients: Gradients | None) -> None:
         sequence.pool_states_backward(pooling, states.batch, d_pooled, chosen, d_outputs)
 
     return pooled, step
@@ -417,10 +425,11 @@ class Linear:
         self._kernel, self._bias, self._name = kernel, bias, name
 
     def __call__(self, inputs: Float32, noise: Noise = SILENT) -> tuple[Float32, Backward]:
-        def backward(d_outputs: Float32, gradients: Gradients) -> Float32:
+        def backward(d_outputs: Float32, gradients: Gradients | None) -> Float32:
             d_inputs, d_kernel, d_bias = ops.linear_backward(inputs, self._kernel, d_outputs)
-            gradients[f"{self._name}.kernel"] = d_kernel
-            gradients[f"{self._name}.bias"] = d_bias
+            if gradients is not None:
+                gradients[f"{self._name}.kernel"] = d_kernel
+                gradients[f"{self._name}.bias"] = d_bias
             return d_inputs
 
         return ops.linear_forward(inputs, self._kernel, self._bias), backward
@@ -441,7 +450,7 @@ class Chain:
             inputs, step = layer(inputs, noise)
             steps.append(step)
 
-        def backward(gradient: Any, gradients: Gradients) -> Any:
+        def backward(gradient: Any, gradients: Gradients | None) -> Any:
             for step in reversed(steps):
                 gradient = step(gradient, gradients)
             return gradient

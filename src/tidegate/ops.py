@@ -54,6 +54,7 @@ __all__ = [
     "pack",
     "recurrent_backward",
     "recurrent_forward",
+    "recurrent_input_gradient",
     "set_threads",
     "sigmoid",
     "softmax_loss",
@@ -403,17 +404,10 @@ def recurrent_backward(
     d_last: [B, H], gradient of the final states. d_outputs: [N + P, H], gradient of the state
     after each position's step. None stands for zeros.
     """
-    if tape.kind is None or tape.batch is None or tape.weights is None or tape.inputs is None:
-        raise ShapeError("the tape holds no forward pass, or its backward pass has run already")
-    batch, weights = tape.batch, tape.weights
-    hidden = len(weights.recurrent_kernel)
-    if d_last is not None:
-        _check("d_last", d_last, (batch.batch_size, hidden))
-    if d_outputs is not None:
-        _check("d_outputs", d_outputs, (batch.total_positions, hidden))
-    initial_shape = (batch.batch_size, hidden)
+    batch, weights, inputs = _recorded(tape)
+    initial_shape = (batch.batch_size, len(weights.recurrent_kernel))
     gradients = RecurrentGradients(
-        inputs=np.empty_like(tape.inputs),
+        inputs=np.empty_like(inputs),
         kernel=np.empty_like(weights.kernel),
         recurrent_kernel=np.empty_like(weights.recurrent_kernel),
         bias=np.empty_like(weights.bias),
@@ -423,10 +417,10 @@ def recurrent_backward(
         initial=np.empty(initial_shape, np.float32) if tape.given_initial else None,
         initial_cell=np.empty(initial_shape, np.float32) if tape.given_initial_cell else None,
     )
-    tape.kind = None  # the gates are overwritten by their gradients
-    tape._native.backward(
-        d_last=d_last,
-        d_outputs=d_outputs,
+    _run_backward(
+        tape,
+        d_last,
+        d_outputs,
         d_inputs=gradients.inputs,
         d_kernel=gradients.kernel,
         d_recurrent_kernel=gradients.recurrent_kernel,
@@ -436,6 +430,57 @@ def recurrent_backward(
         d_initial_cell=gradients.initial_cell,
     )
     return gradients
+
+
+def recurrent_input_gradient(
+    tape: RecurrentTape, d_last: Float32 | None, d_outputs: Float32 | None = None
+) -> Float32:
+    """``recurrent_backward``'s gradient of the inputs, bit for bit, without the weights' work."""
+    _, _, inputs = _recorded(tape)
+    d_inputs = np.empty_like(inputs)
+    _run_backward(tape, d_last, d_outputs, d_inputs=d_inputs)
+    return d_inputs
+
+
+def _recorded(tape: RecurrentTape) -> tuple[PackedBatch, RecurrentWeights, Float32]:
+    """The batch, weights and inputs of the tape's forward pass."""
+    if tape.kind is None or tape.batch is None or tape.weights is None or tape.inputs is None:
+        raise ShapeError("the tape holds no forward pass, or its backward pass has run already")
+    return tape.batch, tape.weights, tape.inputs
+
+
+def _run_backward(
+    tape: RecurrentTape,
+    d_last: Float32 | None,
+    d_outputs: Float32 | None,
+    *,
+    d_inputs: Float32,
+    d_kernel: Float32 | None = None,
+    d_recurrent_kernel: Float32 | None = None,
+    d_bias: Float32 | None = None,
+    d_recurrent_bias: Float32 | None = None,
+    d_initial: Float32 | None = None,
+    d_initial_cell: Float32 | None = None,
+) -> None:
+    """Fill the gradients; without ``d_kernel``, those of weights and biases are not computed."""
+    batch, weights, _ = _recorded(tape)
+    hidden = len(weights.recurrent_kernel)
+    if d_last is not None:
+        _check("d_last", d_last, (batch.batch_size, hidden))
+    if d_outputs is not None:
+        _check("d_outputs", d_outputs, (batch.total_positions, hidden))
+    tape.kind = None  # the gates are overwritten by their gradients
+    tape._native.backward(
+        d_last=d_last,
+        d_outputs=d_outputs,
+        d_inputs=d_inputs,
+        d_kernel=d_kernel,
+        d_recurrent_kernel=d_recurrent_kernel,
+        d_bias=d_bias,
+        d_recurrent_bias=d_recurrent_bias,
+        d_initial=d_initial,
+        d_initial_cell=d_initial_cell,
+    )
 
 
 # --- prediction ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tidegate import reference
 from tidegate.batch import TokenizedTexts
-from tidegate.layers import Bidirectional, Chain, Gradients, Inputs, Recurrent, StatesGradient
+from tidegate.layers import Bidirectional, Chain, Inputs, Recurrent, StatesGradient
 from tidegate.model import TextModel
 from tidegate.noise import SILENT
 from tidegate.sequence import position_rows
@@ -116,9 +116,8 @@ def _fill(
     states, _ = model.layers[top](inputs, SILENT)
     logits, backward = Chain(*model.layers[top + 1 :])(states)
     _, d_logits, _ = model.loss(logits, targets[rows[batch.rows]])
-    gradients: Gradients = {}
     # The loss is the mean over the batch; each text's own is wanted.
-    d_states: StatesGradient = backward(d_logits * np.float32(len(rows)), gradients)
+    d_states: StatesGradient = backward(d_logits * np.float32(len(rows)), None)
     hidden = model.config.hidden_size
     d_last = np.zeros((len(rows), hidden)) if d_states.last is None else d_states.last[:, :hidden]
     d_outputs = None if d_states.outputs is None else d_states.outputs[:, :hidden]
