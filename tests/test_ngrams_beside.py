@@ -174,3 +174,27 @@ def test_a_bad_setting_is_refused_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert len(error) < 1500
+
+
+def test_a_network_that_counts_nothing_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = TextClassifier(**OPTIONS).fit(LABELLED, LABELS)
+    path = tmp_path / "model.safetensors"
+    said = "decide alone"
+    for factor, expected in ((0.0, True), (0.004, True), (0.3, False)):
+        classifier.mix_ = (factor, 1.0)
+        classifier.save(path, replace=True)
+        assert cli.main(["info", str(path)]) == 0
+        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("n-grams")]
+        assert ("; they decide alone, the network counts nothing" in line) == expected
+        for to in ("keras", "torch", "onnx", "html"):
+            options = ["--to", to, "--without-ngrams", "--force", "--quiet"]
+            assert cli.main(["export", str(path), *options]) == 0
+            told = capsys.readouterr().err
+            assert (said in told) == expected
+            assert told.count("\n") == expected
+    classifier.mix_ = (0.0, 1.0)
+    classifier.save(path, replace=True)
+    assert cli.main(["export", str(path), "--to", "html", "--force"]) == 0  # n-grams and all
+    assert said not in capsys.readouterr().err

@@ -242,6 +242,12 @@ def with_classes(
 # surer than either alone, and each is surer than it is right.
 EVEN_MIX = (0.5, 0.5)
 _NEWTON_STEPS = 50
+_COUNTS_NOTHING = 0.005  # a factor below it turns next to no answer
+
+
+def decides_alone(mix: tuple[float, float]) -> bool:
+    """Whether the linear model decides, and the network beside it counts next to nothing."""
+    return mix[0] < _COUNTS_NOTHING
 
 
 def fit_mix(

@@ -91,6 +91,12 @@ def export(
         exported = export_model(
             classifier, output, to, replace=force, without_ngrams=without_ngrams
         )
+    if exported.ignored:
+        terminal.complain(
+            f"note: the n-grams of {str(model)!r} decide alone and its network counts nothing: "
+            "what was written is that network, and may judge badly; evaluate it, or train with "
+            "--ngrams 0"
+        )
     if not quiet:
         terminal.say(
             f"proven against {exported.side}: the logits of random texts differ by at most "

@@ -84,12 +84,16 @@ def _lines(classifier: TextClassifier, facts: dict[str, Any]) -> list[tuple[str,
     }
     beside = []
     if classifier.ngrams_ is not None:
+        from tidegate.ngrams import decides_alone
+
         network, linear = classifier.mix_
+        alone = "; they decide alone, the network counts nothing"
         beside.append(
             (
                 "n-grams",
                 f"up to {classifier.ngrams_.longest} tokens, {len(classifier.ngrams_.weights):,} "
-                f"buckets; logits times {linear:.3f}, the network's times {network:.3f}",
+                f"buckets; logits times {linear:.3f}, the network's times {network:.3f}"
+                + (alone if decides_alone(classifier.mix_) else ""),
             )
         )
     converted = []

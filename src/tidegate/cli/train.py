@@ -136,6 +136,7 @@ def train(
     from tidegate import data, ops
     from tidegate.estimator import TextClassifier
     from tidegate.model_file import check_quantize
+    from tidegate.ngrams import decides_alone
 
     check_quantize(quantize)
     if stream is None:
@@ -217,7 +218,7 @@ def train(
             if not quiet and classifier.ngrams_ is not None and together is not None:
                 figures = f"val_loss {together.loss:.4f}  val_accuracy {together.accuracy:.4f}"
                 terminal.say(f"with n-grams  {figures}")
-                if classifier.mix_[0] == 0.0:
+                if decides_alone(classifier.mix_):
                     terminal.say(
                         "note: on the validation texts the n-grams do best alone, so the network "
                         "counts nothing; more texts or epochs may change that"

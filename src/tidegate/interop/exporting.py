@@ -26,6 +26,7 @@ from tidegate.interop.network import Array, Stages
 from tidegate.interop.vocabulary import vocabulary_json
 from tidegate.model import TextModel
 from tidegate.model_file import TrainedModel
+from tidegate.ngrams import decides_alone
 
 TARGETS = {"keras": ".keras", "torch": ".py", "onnx": ".onnx"}
 
@@ -33,12 +34,14 @@ TARGETS = {"keras": ".keras", "torch": ".py", "onnx": ".onnx"}
 @dataclass(frozen=True)
 class Exported:
     """What was written, the model first, and what the proof measured: the logits' largest
-    difference, against ``side``.
+    difference, against ``side``. ignored: whether it is a network that its model did not listen to,
+    because n-grams decided alone there.
     """
 
     paths: tuple[Path, ...]
     difference: float
     side: str
+    ignored: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def export_model(
     # The model comes last: where it is, all is.
     for path, content in reversed(list(zip(paths, contents, strict=True))):
         atomic.write(path, [content], replace=replace)
-    return Exported(paths, proven.difference, proven.side)
+    ignored = classifier.ngrams_ is not None and decides_alone(classifier.mix_)
+    return Exported(paths, proven.difference, proven.side, ignored)
 
 
 def _calibrated(model: TextModel, factor: float) -> TextModel:

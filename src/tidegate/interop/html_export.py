@@ -28,7 +28,7 @@ from tidegate.interop import proof
 from tidegate.interop.exporting import Exported
 from tidegate.interop.html_characters import character_tables
 from tidegate.model import ModelConfig, TextModel
-from tidegate.ngrams import NgramModel
+from tidegate.ngrams import NgramModel, decides_alone
 from tidegate.sequence import NORM_EPSILON
 from tidegate.text import Tokenizer
 
@@ -146,7 +146,7 @@ def export_html(
     }
     data = {"tidegate-model": _script_json(description), "tidegate-weights": text}
     atomic.write(path, page.one_file(f"{path.stem} \u00b7 tidegate", data), replace=replace)
-    return Exported((path,), difference, _SIDE)
+    return Exported((path,), difference, _SIDE, alone and decides_alone(classifier.mix_))
 
 
 def _check_tokenizer(tokenizer: Tokenizer) -> None:
