@@ -152,7 +152,7 @@ class Case:
         return float(self.odds(np.ones((1, len(self.words)), bool))[0])
 
     def library(self, method: str) -> Float64:
-        return word_contributions(self.classifier, self.erasure, self.label, method)
+        return word_contributions(self.erasure, self.label, method)
 
     def explained(self, method: str) -> object:
         return explain(self.classifier, self.text, method=method)
@@ -160,7 +160,7 @@ class Case:
     def again(self, method: str) -> Float64:
         """The contributions alone, from the text's words on."""
         erasure = Erasure(self.classifier, self.text)
-        return word_contributions(self.classifier, erasure, self.label, method)
+        return word_contributions(erasure, self.label, method)
 
     def lime(self, samples: int) -> Float64:
         count = len(self.words)

@@ -140,7 +140,11 @@ def test_ngrams_stand_where_the_compiled_module_finds_them(
         return model.scores(" ".join(text) for text in texts)
 
     near(found.score(), scores([words])[0])
+    near(found.score(0.25), model.bias + (scores([words])[0] - model.bias) * 0.25)
     count = len(words)
+    direction = np.array([0.3, -2.0])
+    shares = found.shares(direction)
+    near(shares.sum(), (found.score() - model.bias) @ direction)
     near(found.up_to(np.arange(count + 1)), scores([words[:i] for i in range(count + 1)]))
     for wide in (1, 2):
         begins = np.arange(count - wide + 1)

@@ -212,7 +212,7 @@ def test_going_on(trained: TextClassifier) -> None:
     trained.set_params(keep="windows")
 
 
-@pytest.mark.parametrize("method", ["occlusion", "integrated", "gradient"])
+@pytest.mark.parametrize("method", ["staged", "occlusion", "integrated", "gradient"])
 def test_explanations_reach_the_whole_text(trained: TextClassifier, method: str) -> None:
     text = "lovely " + FILLER * 2
     found = explain(trained, text, label="good", method=method)

@@ -8,12 +8,15 @@ for each score.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.batch import Reading, TokenizedTexts
 from tidegate.layers import Chain, Pool
 from tidegate.model import ModelConfig
 from tidegate.ngram_places import TextNgrams
@@ -45,19 +48,33 @@ def log_odds(config: ModelConfig, logits: Float64, number: int) -> Float64:
     return odds
 
 
+@dataclass(frozen=True)
+class ContextRows:
+    """What the network reads of some variants of a text.
+
+    rows: [R] rows of ids, a variant's windows one after another. contexts: [R] of which variant
+    each is. places: [R, longest] which of the text's words stands behind each id, -1 for none.
+    """
+
+    rows: TokenizedTexts
+    contexts: Int64
+    places: Int64
+
+
 class Erasure:
     """Logits [variants, L] of one text's variants, as ``TextClassifier.predict_proba`` has them.
 
-    The text has at least one token. words: [T] its tokens. Scores are the network's and the
+    The text has at least one token. words: [T] its tokens. model, mix: the classifier's network and
+    factors. Scores are the network's and the
     n-grams' together, in float64. Of a ``tokenizer.json``, whose tokens may be parts of words, the
     network gets the ids that are left, and the n-grams the text without the tokens' characters.
     """
 
     def __init__(self, classifier: TextClassifier, text: str) -> None:
         self._classifier = classifier
-        self._model = classifier._fitted()
+        self.model = classifier._fitted()
         self._tokenizer = classifier.tokenizer_
-        self._mix = classifier.mix_
+        self.mix = classifier.mix_
         self.text, self.words = text, self._tokenizer.tokens(text)
         words, vocabulary = self.words, self._tokenizer.vocabulary
         self._plain = not isinstance(self._tokenizer, JsonTokenizer)
@@ -71,7 +88,16 @@ class Erasure:
         self._ngrams = classifier.ngrams_
         known = self._ngrams is not None and self._plain
         self._places = TextNgrams(self._ngrams, words) if known and self._ngrams else None
-        self._whole = self._network(np.ones((1, len(words)), bool))[0]
+
+    @cached_property
+    def _whole(self) -> Float64:
+        found: Float64 = self._network(np.ones((1, len(self.words)), bool))[0]
+        return found
+
+    @property
+    def ngrams_have_places(self) -> bool:
+        """Whether it is known which n-grams stand where: not so of a ``tokenizer.json``."""
+        return self._places is not None
 
     def whole(self) -> Float64:
         """[L] of the text as it is."""
@@ -87,7 +113,7 @@ class Erasure:
         """[V, L] what the n-grams say of the texts, of which few are held at a time."""
         model = self._ngrams
         if model is None:
-            return np.zeros((0, self._model.config.logits))
+            return np.zeros((0, self.model.config.logits))
         texts = iter(texts)
         parts = [np.zeros((0, model.weights.shape[1]))]
         while block := list(islice(texts, _BLOCK_TEXTS)):
@@ -97,11 +123,47 @@ class Erasure:
     def beside(self) -> Float64 | None:
         """[L] the n-grams' part of that, None where the network stands alone."""
         linear = self._linear()
-        return None if linear is None else linear * self._mix[1]
+        return None if linear is None else linear * self.mix[1]
+
+    @cached_property
+    def words_read(self) -> npt.NDArray[np.bool_]:
+        """[T] whether the network reads each word of the whole text."""
+        rows = self._tokenizer.places_of_rows(self.words, self.model.config.max_length)
+        found = np.zeros(len(self.words), bool)
+        found[[place for row in rows for place in row if place >= 0]] = True
+        return found
+
+    def read(self, kept: Bools) -> ContextRows:
+        """What the network reads of the words that are kept. kept: [V, T], settled."""
+        most, longest = self.model.config.max_length, 0
+        contexts: list[int] = []
+        places: list[Int64] = []
+        for i, row in enumerate(kept):
+            at = np.nonzero(row)[0]
+            words = [self.words[place] for place in at.tolist()]
+            for found in self._tokenizer.places_of_rows(words, most):
+                # -1 stands behind the last one, too: the start mark's place is found there.
+                places.append(np.append(at, -1)[np.array(found, np.int64)])
+                contexts.append(i)
+                longest = max(longest, len(found))
+        table = np.full((len(places), longest), -1)
+        for i, own in enumerate(places):
+            table[i, : len(own)] = own
+        return ContextRows(self._encoded(kept).rows, np.array(contexts), table)
+
+    def ngrams_of(self, kept: npt.NDArray[np.bool_]) -> TextNgrams | None:
+        """The n-grams of the words that are kept. kept: [T], settled.
+
+        None without n-grams, and of a ``tokenizer.json``, whose tokens are not their words.
+        """
+        if self._places is None or kept.all():
+            return self._places
+        words = [self.words[place] for place in np.nonzero(kept)[0].tolist()]
+        return TextNgrams(self._places.model, words)
 
     def kept(self, kept: Bools) -> Float64:
         """Of any variants. kept: [V, T]."""
-        parts = [np.zeros((0, self._model.config.logits))]
+        parts = [np.zeros((0, self.model.config.logits))]
         size = max(1, _BLOCK_WORDS // kept.shape[1])
         for start in range(0, len(kept), size):
             block = kept[start : start + size]
@@ -124,10 +186,7 @@ class Erasure:
     def without_each(self) -> Float64:
         """[T, L] without each word in turn."""
         begins, ends = self._gaps()
-        read = np.zeros(len(begins) + 1, np.int64)
-        rows = self._tokenizer.places_of_rows(self.words, self._model.config.max_length)
-        read[1:][[place for places in rows for place in places if place >= 0]] = 1
-        np.cumsum(read, out=read)
+        read = np.concatenate([[0], np.cumsum(self.words_read)])
         matters = np.nonzero(read[ends] > read[begins])[0]
         # What is not read can be left out without a difference.
         network = np.repeat(self._whole[None], len(begins), axis=0)
@@ -167,9 +226,9 @@ class Erasure:
         # Where the end is kept, no more of what was before can be read; a break at either end of
         # that is none.
         ends_only = self._tokenizer.keep == "end" and self._tokenizer.unknown
-        reach = self._model.config.max_length + 2 if ends_only else len(self.words)
+        reach = self.model.config.max_length + 2 if ends_only else len(self.words)
         at = np.arange(len(self.words))
-        parts = [np.zeros((0, self._model.config.logits))]
+        parts = [np.zeros((0, self.model.config.logits))]
         for rows in self._in_blocks(words):
             parts.append(self._network((at <= rows[:, None]) & (at > rows[:, None] - reach)))
         return np.concatenate(parts)
@@ -180,15 +239,15 @@ class Erasure:
         None for a network that reads from the end, padding, or all states, and for a text that is
         cut. stops: [T] how many words of the text each beginning has.
         """
-        config, start = self._model.config, int(self._tokenizer.start)
+        config, start = self.model.config, int(self._tokenizer.start)
         one_way = config.masked and not config.bidirectional and config.poolings == ("last",)
         cut = start + len(self.words) > config.max_length
         if not one_way or cut or not self._tokenizer.unknown or stops.min() + start < 1:
             return None
         *_, last = trace_layers(self._classifier, self.text)
         values = np.ascontiguousarray(last.states[stops + start - 1])
-        after = next(i for i, layer in enumerate(self._model.layers) if isinstance(layer, Pool))
-        logits, _ = Chain(*self._model.layers[after + 1 :])(values)
+        after = next(i for i, layer in enumerate(self.model.layers) if isinstance(layer, Pool))
+        logits, _ = Chain(*self.model.layers[after + 1 :])(values)
         return np.asarray(logits, np.float64)
 
     def _in_blocks(self, rows: Int64) -> Iterator[Int64]:
@@ -196,7 +255,7 @@ class Erasure:
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _mixed(self, network: Float64, linear: Float64 | None) -> Float64:
-        first, second = self._mix
+        first, second = self.mix
         return network * first if linear is None else network * first + linear * second
 
     def _gaps(self) -> tuple[Int64, Int64]:
@@ -213,14 +272,15 @@ class Erasure:
 
     def _network(self, kept: Bools) -> Float64:
         """[V, L] the network's logits. kept: [V, T]."""
-        kept = self._settled(kept)
-        lengths = kept.sum(axis=1)
-        ids = np.broadcast_to(self._ids, kept.shape)[kept]
-        read = self._tokenizer.read_words(ids, lengths, self._model.config.max_length)
-        return read.pooled(self._model.predict_logits(read.rows)).astype(np.float64)
+        read = self._encoded(self.settled(kept))
+        return read.pooled(self.model.predict_logits(read.rows)).astype(np.float64)
 
-    def _settled(self, kept: Bools) -> Bools:
-        """Without breaks that a text of the kept words would not have."""
+    def _encoded(self, kept: Bools) -> Reading:
+        ids = np.broadcast_to(self._ids, kept.shape)[kept]
+        return self._tokenizer.read_words(ids, kept.sum(axis=1), self.model.config.max_length)
+
+    def settled(self, kept: Bools) -> Bools:
+        """Without breaks that a text of the kept words would not have. kept: [V, T]."""
         if not self._breaks.any():
             return kept
         words = kept & ~self._breaks

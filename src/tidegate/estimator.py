@@ -556,11 +556,11 @@ class TextClassifier(ClassifierContract):
         return mixed(logits, scores, self.mix_)
 
     def explain(
-        self, text: str, *, label: Any = None, method: str = "integrated", traces: bool = False
+        self, text: str, *, label: Any = None, method: str = "staged", traces: bool = False
     ) -> Explanation:
         """Which words of ``text`` speak for a label, and the probability after each of them.
 
-        label: the class that is explained, None for the likeliest. method: "integrated",
+        label: the class that is explained, None for the likeliest. method: "staged", "integrated",
         "occlusion" or "gradient". traces: whether all layers' gates and states are in it, too. See
         ``tidegate.explain``. DataError for a text without words or an unknown label, ConfigError
         for another method.

@@ -1,11 +1,12 @@
 """Why a text was judged so: each word's share, and the probability as the text grows.
 
-A word's contribution is its part of the way from a text of words without content, all their vectors
-0, to this one (``integrated``, Sundararajan, Taly & Yan 2017); or by how much the log-odds of the
-label fall when the word alone is left out (``occlusion``); or the slope at the text along the
-word's vector (``gradient``). To each of the two that are slopes is added what the n-grams beside
-the network lose with the word. docs/explaining.md has what they mean, and the test on held-out
-reviews by which the default was chosen.
+A word's contribution is its vector times the slope of the label's log-odds, averaged over the text
+and what is left of it without its strongest words (``staged``); or over the way from a text of
+words without content, all their vectors 0, to this one (``integrated``, Sundararajan, Taly & Yan
+2017); or at the text (``gradient``). To each is added the word's share of the n-grams beside the
+network. Or it is by how much the log-odds fall when the word alone is left out (``occlusion``).
+docs/explaining.md has what they mean, and the test on held-out reviews by which the default was
+chosen.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate import slopes
 from tidegate.erasure import Erasure, log_odds
 from tidegate.errors import DataError, unknown_choice
 from tidegate.reference import sigmoid
-from tidegate.slopes import slopes
 from tidegate.trace import LayerTrace, trace_layers
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 
-METHODS = ("integrated", "occlusion", "gradient")
+METHODS = ("staged", "integrated", "occlusion", "gradient")
 DEFAULT = METHODS[0]
 
 
@@ -123,7 +124,7 @@ def explain(
         raise DataError("the text has no words to explain; give at least one")
     with classifier._own_threads():
         erasure = Erasure(classifier, text)
-        contributions = word_contributions(classifier, erasure, number, method)
+        contributions = word_contributions(erasure, number, method)
         grown = log_odds(config, erasure.up_to_each(), number)
     return Explanation(
         text=text,
@@ -138,19 +139,27 @@ def explain(
     )
 
 
-def word_contributions(
-    classifier: TextClassifier, erasure: Erasure, number: int, method: str
-) -> Float64:
-    """[T] by one of METHODS, in nats of log-odds of class ``number``. erasure: of the text."""
-    config = classifier.model_.config
-    whole = log_odds(config, erasure.whole()[None], number)
+def word_contributions(erasure: Erasure, number: int, method: str) -> Float64:
+    """[T] by one of METHODS, in nats of log-odds of class ``number``."""
+    config = erasure.model.config
     if method == "occlusion":
+        whole = log_odds(config, erasure.whole()[None], number)
         fall: Float64 = whole - log_odds(config, erasure.without_each(), number)
         return fall
-    path, beside = method == "integrated", erasure.beside()
-    found = slopes(classifier, erasure.text, number, beside=beside, path=path)
+    ways = {
+        "staged": slopes.staged,
+        "integrated": slopes.integrated,
+        "gradient": slopes.gradient,
+    }
+    found = ways[method](erasure, number)
+    if erasure.ngrams_have_places:
+        return found
+    # Only leaving words out says what n-grams of other tokens than the network's have of them.
     fallen = erasure.ngrams_without_each()
-    return found if fallen is None else found + whole - log_odds(config, fallen, number)
+    if fallen is None:
+        return found
+    whole = log_odds(config, erasure.whole()[None], number)
+    return found + whole - log_odds(config, fallen, number)
 
 
 def class_number(classifier: TextClassifier, label: Any, shares: Float64) -> int:

@@ -26,10 +26,10 @@ _ALL_BITS = (1 << 64) - 1
 
 
 class TextNgrams:
-    """The n-grams of one text, for a model of them. words: [T], as ``tokens`` finds them."""
+    """The n-grams of one text, for ``model``. words: [T], as ``tokens`` finds them."""
 
     def __init__(self, model: NgramModel, words: Sequence[str]) -> None:
-        self._model = model
+        self.model = model
         hashes = {word: _word_hash(word) for word in set(words)}
         self._words = np.array([hashes[word] for word in words], np.uint64)
         # [longest] each [T - n + 1], the bucket of the n-gram that begins at each word.
@@ -46,14 +46,28 @@ class TextNgrams:
         state = np.zeros(places.shape[:-1], np.uint64)
         for n in range(places.shape[-1]):  # the last word first
             state = _mixed(state ^ self._words[places[..., -1 - n]]) + np.uint64(n + 1)
-        buckets: Int64 = (_mixed(state) >> np.uint64(64 - self._model.bits)).astype(np.int64)
+        buckets: Int64 = (_mixed(state) >> np.uint64(64 - self.model.bits)).astype(np.int64)
         return buckets
 
-    def score(self) -> Float64:
-        """[L] what ``NgramModel.scores`` says of the whole text."""
-        weights = self._model.weights[self._distinct].astype(np.float64)
-        total: Float64 = self._model.bias + weights.sum(axis=0)
+    def score(self, grown: float = 1.0) -> Float64:
+        """[L] what ``NgramModel.scores`` says of the whole text, each n-gram times ``grown``."""
+        weights = self.model.weights[self._distinct].astype(np.float64)
+        total: Float64 = self.model.bias + grown * weights.sum(axis=0)
         return total
+
+    def shares(self, direction: Float64) -> Float64:
+        """[T] what each word adds to the scores [L] times ``direction`` [L].
+
+        What an n-gram adds is shared equally by all its occurrences, and by the words of each.
+        """
+        weights = self.model.weights[self._distinct].astype(np.float64) @ direction
+        each = weights / self._counts
+        found = np.zeros(len(self._words))
+        for n, own in enumerate(self._buckets, 1):
+            parts = each[np.searchsorted(self._distinct, own)] / n
+            for j in range(n):
+                found[j : j + len(parts)] += parts
+        return found
 
     def up_to(self, ends: Int64) -> Float64:
         """[V, L] the scores of the text's first ``ends`` [V] words."""
@@ -61,10 +75,10 @@ class TextNgrams:
         order = np.argsort(np.concatenate([*stops, np.zeros(0, np.int64)]), kind="stable")
         every = np.concatenate([*self._buckets, np.zeros(0, np.int64)])[order]
         buckets, first = np.unique(every, return_index=True)
-        worth = np.zeros((len(self._words) + 1, self._model.weights.shape[1]))
+        worth = np.zeros((len(self._words) + 1, self.model.weights.shape[1]))
         stop = np.concatenate([*stops, np.zeros(0, np.int64)])[order][first]
-        np.add.at(worth, stop, self._model.weights[buckets].astype(np.float64))
-        total: Float64 = self._model.bias + np.cumsum(worth, axis=0)[ends]
+        np.add.at(worth, stop, self.model.weights[buckets].astype(np.float64))
+        total: Float64 = self.model.bias + np.cumsum(worth, axis=0)[ends]
         return total
 
     def without(self, begins: Int64, ends: Int64) -> Float64:
@@ -90,7 +104,7 @@ class TextNgrams:
                 before = begins[new[:, 0], None] - left + np.arange(left)
                 behind = ends[new[:, 0], None] + np.arange(n - left)
                 note(new, self._at(np.concatenate([before, behind], axis=1)), 1.0)
-        bits = self._model.bits
+        bits = self.model.bits
         keys = np.concatenate([np.zeros(0, np.int64), *variants]) << bits
         keys |= np.concatenate([np.zeros(0, np.int64), *buckets])
         distinct, which = np.unique(keys, return_inverse=True)
@@ -101,7 +115,7 @@ class TextNgrams:
         before = np.where(there, self._counts[place], 0)
         moved = (before + change > 0).astype(np.float64) - (before > 0)
         scores = np.repeat(self.score()[None], len(begins), axis=0)
-        np.add.at(scores, row, moved[:, None] * self._model.weights[bucket])
+        np.add.at(scores, row, moved[:, None] * self.model.weights[bucket])
         return scores
 
 

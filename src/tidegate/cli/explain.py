@@ -70,10 +70,11 @@ def explain(
         str,
         typer.Option(
             "--method",
-            help="integrated: slopes on the way from words without content; occlusion: what each "
+            help="staged: slopes in the text and in what is left of it without its strongest "
+            "words; integrated: slopes on the way from words without content; occlusion: what each "
             "word's absence changes; gradient: slopes at the text.",
         ),
-    ] = "integrated",
+    ] = "staged",
     check: Annotated[
         bool,
         typer.Option(

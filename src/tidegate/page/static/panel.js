@@ -19,6 +19,7 @@ import { Reading } from "./reading.js";
 const MOST_LABELS = 6; // bars of probabilities; more are counted
 const CELL_PAUSE = 80; // milliseconds before the numbers of another place are asked for
 const METHODS = {
+  staged: "by slopes, in the text and without its strongest words",
   integrated: "by integrated slopes",
   gradient: "by slopes",
   occlusion: "by leaving each out",
