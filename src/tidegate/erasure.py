@@ -158,8 +158,7 @@ class Erasure:
         """
         if self._places is None or kept.all():
             return self._places
-        words = [self.words[place] for place in np.nonzero(kept)[0].tolist()]
-        return TextNgrams(self._places.model, words)
+        return self._places.of_kept(kept)
 
     def kept(self, kept: Bools) -> Float64:
         """Of any variants. kept: [V, T]."""

@@ -9,6 +9,7 @@ The hash is ``cpp/text.cpp``'s, stated in NumPy; tests hold both to the same buc
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 
@@ -31,12 +32,20 @@ class TextNgrams:
     def __init__(self, model: NgramModel, words: Sequence[str]) -> None:
         self.model = model
         hashes = {word: _word_hash(word) for word in set(words)}
-        self._words = np.array([hashes[word] for word in words], np.uint64)
+        self._set_words(np.array([hashes[word] for word in words], np.uint64))
+
+    def of_kept(self, kept: npt.NDArray[np.bool_]) -> TextNgrams:
+        """The n-grams of the text's words that are kept, [T]."""
+        found = copy.copy(self)
+        found._set_words(self._words[kept])
+        return found
+
+    def _set_words(self, hashes: UInt64) -> None:
+        self._words, count, longest = hashes, len(hashes), self.model.longest
         # [longest] each [T - n + 1], the bucket of the n-gram that begins at each word.
         self._buckets = [
-            self._at(np.arange(len(words) - n + 1)[:, None] + np.arange(n))
-            for n in range(1, model.longest + 1)
-            if n <= len(words)
+            self._at(np.arange(count - n + 1)[:, None] + np.arange(n))
+            for n in range(1, min(longest, count) + 1)
         ]
         every = np.concatenate(self._buckets) if self._buckets else np.zeros(0, np.int64)
         self._distinct, self._counts = np.unique(every, return_counts=True)
