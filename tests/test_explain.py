@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate import TextClassifier, cli
+from tidegate import TextClassifier, cli, slopes
 from tidegate.errors import ConfigError, DataError, NotFittedError
 from tidegate.explain import METHODS, explain, strength, words_and_gaps
 from tidegate.model import TextModel
@@ -169,46 +169,36 @@ def test_integrated_slopes_add_up_with_ngrams(
     assert found.contributions.sum() == pytest.approx(change, rel=0.01, abs=0.01)
 
 
-def half_grown(classifier: TextClassifier) -> TextClassifier:
-    """The same model with every word's vector half as long."""
-    parameters = {name: value.copy() for name, value in classifier.model_.parameters.items()}
-    parameters["embedding.weight"][UNKNOWN_ID:] *= np.float32(0.5)
-    other = copy.copy(classifier)
-    other.model_ = TextModel(classifier.model_.config, parameters)
-    return other
-
-
 @pytest.mark.parametrize("label", ["good", "bad", "fair"])
 @pytest.mark.parametrize("which", ["plain", "deep", "ngrams"])
 def test_stages_are_texts_without_their_strongest_words(
-    three: tuple[TextClassifier, ...], deep: TextClassifier, which: str, label: str
+    three: tuple[TextClassifier, ...],
+    deep: TextClassifier,
+    which: str,
+    label: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for choices in ("_POINTS", "_STAGE_POINTS"):  # what is enough for each text is another matter
+        monkeypatch.setattr(slopes, choices, (128,))
     if which == "ngrams" and label == "fair":
-        return  # of two classes, where n-grams add what they say to the log-odds
-    model = copy.copy({"plain": three[0], "deep": three[1], "ngrams": deep}[which])
-    if which == "deep":
-        model.ngrams_ = None
-    half, linear = half_grown(model), copy.copy(model)
-    half.ngrams_, linear.mix_ = None, (0.0, model.mix_[1])
+        return  # of two classes
+    model = {"plain": three[0], "deep": three[1], "ngrams": deep}[which]
     words = "a lovely film and so warm a dreadful film and cold so lovely and a warm cold film"
     text = words + " so a film and a film so and a film and so a film so a film and a"
     count = len(text.split())
 
     def worth(kept: list[int]) -> dict[int, float]:
         left = " ".join(text.split()[i] for i in kept)
-        # Half the vector times the slope there.
-        found = 2 * explain(half, left, label=label, method="gradient").contributions
-        if which == "ngrams":
-            found += explain(linear, left, label=label, method="gradient").contributions
+        found = explain(model, left, label=label, method="integrated").contributions
         return dict(zip(kept, found.tolist(), strict=True))
 
     stages = [worth(list(range(count)))]
     by_strength = sorted(range(count), key=lambda i: -abs(stages[0][i]))
-    stages += [worth(sorted(by_strength[gone:])) for gone in (2, 3, 5, 10)]  # of 37 words
+    stages += [worth(sorted(by_strength[gone:])) for gone in (1, 2, 4, 9)]  # of 37 words
     expected = [np.mean([stage[i] for stage in stages if i in stage]) for i in range(count)]
     found = explain(model, text, label=label)
     assert found.method == "staged"
-    assert np.abs(found.contributions - list(stages[0].values())).max() > 0.01
+    assert np.abs(found.contributions - list(stages[0].values())).max() > 0.05
     np.testing.assert_allclose(found.contributions, expected, rtol=1e-3, atol=1e-4)
 
 

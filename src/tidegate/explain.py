@@ -1,10 +1,11 @@
 """Why a text was judged so: each word's share, and the probability as the text grows.
 
-A word's contribution is its vector times the slope of the label's log-odds, averaged over the text
-and what is left of it without its strongest words (``staged``); or over the way from a text of
-words without content, all their vectors 0, to this one (``integrated``, Sundararajan, Taly & Yan
-2017); or at the text (``gradient``). To each is added the word's share of the n-grams beside the
-network. Or it is by how much the log-odds fall when the word alone is left out (``occlusion``).
+A word's contribution is its vector times the slope of the label's log-odds: at the text
+(``gradient``), or averaged over the way from a text of words without content, all their vectors 0,
+to this one (``integrated``, Sundararajan, Taly & Yan 2017), or the same averaged over the text and
+what is left of it without its strongest words (``staged``). To each is added the word's share of
+the n-grams beside the network. Or it is by how much the log-odds fall when the word alone is left
+out (``occlusion``).
 docs/explaining.md has what they mean, and the test on held-out reviews by which the default was
 chosen.
 """
