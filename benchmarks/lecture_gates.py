@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from machine import add_output, versions, write_result
 from plot import STYLE
-from tables import CELLS, FIGURES
+from result_files import CELLS, FIGURES
 
 from tidegate import TextClassifier, ops
 from tidegate.compare.forgetting import state_gradient_norms

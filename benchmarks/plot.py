@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl  # type: ignore[import-not-found,import-untyped,unused-ignore]
-from tables import AXES, CELLS, FIGURES, RESULTS, SIDES, TEXTS, VARIANTS, Results, digits
+from result_files import AXES, CELLS, FIGURES, RESULTS, SIDES, TEXTS, VARIANTS, Results, digits
 
 mpl.use("agg")
 

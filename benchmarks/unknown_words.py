@@ -27,7 +27,7 @@ from machine import add_output, versions, write_result
 from own_data import NAMES, own_texts
 from reviews import official_reviews
 
-from tidegate import TextClassifier, ops
+from tidegate import TextClassifier, arguments, ops
 from tidegate.batch import TokenizedTexts
 from tidegate.data import LabeledTexts
 from tidegate.metrics import LabeledSet, evaluate
@@ -129,14 +129,14 @@ def one_run(
     classes, targets = encode_targets(learnt.labels, len(learnt))
     classifier = TextClassifier.from_preset("default", random_state=seed, max_length=LONGEST)
     config = replace(
-        classifier._model_config(classes=len(classes)),
+        arguments.model_config(classifier, classes=len(classes)),
         vocabulary_size=vocabulary.size + buckets,
     )
     model = TextModel.initialize(config, seed)
     examples = LabeledSet(TokenizedTexts.from_rows(learnt_ids), targets)
     begun = time.perf_counter()
     epochs = classifier.epochs_for(len(learnt))
-    for _ in train(model, examples, None, classifier._train_config(epochs)):
+    for _ in train(model, examples, None, arguments.train_config(classifier, epochs)):
         pass
     held = LabeledSet(
         TokenizedTexts.from_rows(scored_ids),

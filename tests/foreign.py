@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from tidegate import TextClassifier
+from tidegate import TextClassifier, arguments
 from tidegate.history import History
 from tidegate.model import ModelConfig, TextModel
 from tidegate.text import FIRST_WORD_ID, Tokenizer, Vocabulary
@@ -50,7 +50,7 @@ def random_classifier(config: ModelConfig, seed: int = 0) -> TextClassifier:
     classifier.model_ = model
     classifier.tokenizer_ = Tokenizer("words", Vocabulary(words))
     classifier.classes_ = np.array([f"label {i}" for i in range(config.classes)])
-    classifier.training_ = classifier._training()
+    classifier.training_ = arguments.to_json(classifier)
     classifier.history_ = History()
     classifier.ngrams_, classifier.mix_, classifier.thresholds_ = None, (1.0, 0.0), None
     return classifier

@@ -13,7 +13,7 @@ import pytest
 from sklearn.base import clone
 
 from test_estimator import HELD_OUT, HELD_OUT_LABELS, LABELS, TEXTS, make
-from tidegate import TextClassifier, ops, streaming
+from tidegate import TextClassifier, arguments, ops, streaming
 from tidegate.errors import ConfigError, DataError, TrainingError
 from tidegate.history import History
 
@@ -187,7 +187,7 @@ def test_the_learning_rate_may_change_between_calls() -> None:
         np.testing.assert_allclose(value, before[name], rtol=0, atol=1e-9)
     # Adam's state was kept meanwhile: it counts six passes of three steps, and then one more.
     assert classifier._stream is not None
-    optimizer = classifier._stream._optimizer(classifier._train_config(epochs=1))
+    optimizer = classifier._stream._optimizer(arguments.train_config(classifier, epochs=1))
     assert optimizer.step_count == 6 * 3
     assert optimizer.learning_rate == 1e-12
 

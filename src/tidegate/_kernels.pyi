@@ -1,7 +1,7 @@
 """The compiled module. Its functions check only types and contiguity: ops and text call them.
 
 Arrays are C-contiguous and never converted. What is written into, behind all that is read, is
-allocated by the caller; shapes stand in ops.py and cpp/kernels.h.
+allocated by the caller; shapes stand in ops and cpp/kernels.h.
 """
 
 from typing import TypeAlias

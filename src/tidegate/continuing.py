@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import ops
+from tidegate import arguments, ops
 from tidegate.checks import check_text_pair
 from tidegate.columns import unwrapped
 from tidegate.errors import ConfigError, DataError, TrainingError
@@ -153,7 +153,7 @@ class Start:
 def check_options(classifier: TextClassifier, trained: TextClassifier) -> None:
     """ConfigError unless ``classifier`` can go on from ``trained``: with the same shape."""
     model, tokenizer = trained.model_, trained.tokenizer_
-    wanted = classifier._model_config(classes=model.config.classes)
+    wanted = arguments.model_config(classifier, classes=model.config.classes)
     told = {name: getattr(model.config, name) for name in ("vocabulary_size", "targets")}
     wanted = replace(wanted, **told)  # which are no options
     if classifier.embedding_size is None:  # as the model has it

@@ -5,80 +5,46 @@ scikit-learn is not needed to use it.
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import fitting, initializers, model_file, notebook, ops, storage, streaming, threads
+from tidegate import (
+    arguments,
+    fitting,
+    measuring,
+    model_file,
+    notebook,
+    storage,
+    streaming,
+    threads,
+)
 from tidegate.batch import Reading
-from tidegate.checks import check_flag, check_path
+from tidegate.checks import check_path
 from tidegate.continuing import Start, check_options
 from tidegate.contract import ClassifierContract
 from tidegate.data.survey import Survey
-from tidegate.errors import (
-    ConfigError,
-    DataError,
-    ModelFileError,
-    ShapeError,
-    not_fitted,
-    unknown_choice,
-)
+from tidegate.errors import ConfigError, not_fitted, unknown_choice
 from tidegate.fitting import mixed
 from tidegate.history import History
-from tidegate.labels import (
-    check_class_weight,
-    label_array,
-    plain,
-)
-from tidegate.metrics import Evaluation, evaluate_logits
-from tidegate.model import ModelConfig, TextModel, check_dropout, check_whole
-from tidegate.ngrams import LONGEST
-from tidegate.noise import Dropout, check_rate
+from tidegate.metrics import Evaluation
+from tidegate.model import TextModel
 from tidegate.portions import Portions, ReadResult
 from tidegate.preparing import listed_texts
 from tidegate.presets import PRESETS
-from tidegate.records import check_positive
-from tidegate.report import Report, measure
-from tidegate.scores import accuracy
-from tidegate.subwords import check_tokenizer, told
-from tidegate.targets import targets_of
-from tidegate.text import check_keep
-from tidegate.thresholds import best_thresholds, check_metric, chosen
-from tidegate.training import EpochResult, StepResult, TrainConfig
-from tidegate.vectors import check_vectors
+from tidegate.report import Report
+from tidegate.thresholds import check_probabilities, chosen
+from tidegate.training import EpochResult, StepResult
 
 if TYPE_CHECKING:
     from tidegate.explain import Explanation
 
 __all__ = ["PRESETS", "Evaluation", "TextClassifier"]
-
-# Of ``epochs=None``: few texts are seen often enough for about this many steps, many texts thrice.
-# On 1,000, 5,000 and 25,000 reviews of IMDB's training set, held-out accuracy stops rising there.
-# Where the learning rate falls it is twice as many.
-_AUTO_STEPS = 400
-_AUTO_EPOCHS = (3, 20)
-_EMBEDDING_SIZE = 128
-# Arguments that model files don't tell: they are of the machine that trained, not of the model.
-UNTOLD = ("threads", "vectors", "freeze_vectors")
-
-# Dropout's rates, and the arguments that are they.
-_RATES = {
-    "words": "word_dropout",
-    "vocabulary": "vocabulary_dropout",
-    "embedding": "embedding_dropout",
-    "layers": "layer_dropout",
-    "recurrent": "recurrent_dropout",
-    "output": "dropout",
-}
 
 
 class TextClassifier(ClassifierContract):
@@ -427,98 +393,19 @@ class TextClassifier(ClassifierContract):
 
     def check(self) -> None:
         """Raise ConfigError for a bad option; ``fit`` does it before all else."""
-        self._model_config(classes=2)
-        self.split(0)
-        config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
-        check_dropout(config.dropout, self._model_config(classes=2))
-        check_class_weight(self.class_weight)
-        check_tokenizer(self.tokenizer)
-        check_keep(self.keep)
-        check_vectors(self.vectors, self.freeze_vectors, self.context_vectors)
-        check_whole("ngrams", self.ngrams, 0, LONGEST)
-        if not 1e-6 <= check_positive("ngram_cost", self.ngram_cost) <= 1e6:
-            raise ConfigError(f"ngram_cost={self.ngram_cost!r} is not between 1e-6 and 1e+6")
-        if not isinstance(self.calibrate, bool):
-            raise ConfigError(f"calibrate={self.calibrate!r} is neither True nor False")
-        if not isinstance(self.precision, str):
-            raise unknown_choice("precision", self.precision, ("auto", *ops.PRECISIONS))
-        ops.choose_precision(self.precision)
-        if self.threads is not None:
-            check_whole("threads", self.threads, 1, ops.MAX_THREADS)
+        arguments.check(self)
 
     def split(self, texts: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Which of ``texts`` rows train and which validate: the last share of a shuffle."""
-        check_whole("texts", texts, 0, sys.maxsize)
-        check_whole("random_state", self.random_state, 0, 2**63 - 1)
-        fraction = self.validation_fraction
-        if isinstance(fraction, bool) or not isinstance(
-            fraction, (int, float, np.integer, np.floating)
-        ):
-            raise ConfigError(f"validation_fraction={fraction!r} is not a number")
-        if not 0.0 <= fraction < 1.0:
-            raise ConfigError(
-                f"validation_fraction={fraction!r} must be at least 0 (no validation) and below 1"
-            )
-        order = initializers.permutation(self.random_state, "split", texts)
-        # As Keras's validation_split cuts; one text is always left to train on.
-        kept = max(1, int(texts * (1.0 - fraction)))
-        return order[:kept], order[kept:]
-
-    def _model_config(self, classes: int) -> ModelConfig:
-        return ModelConfig(
-            cell=self.cell,
-            reset=self.reset,
-            vocabulary_size=self.vocabulary_size,
-            embedding_size=_EMBEDDING_SIZE if self.embedding_size is None else self.embedding_size,
-            hidden_size=self.hidden_size,
-            classes=classes,
-            max_length=self.max_length,
-            masked=self.masked,
-            layers=self.layers,
-            bidirectional=self.bidirectional,
-            pooling=self.pooling,
-            layer_norm=self.layer_norm,
-        )
+        return arguments.split(self, texts)
 
     def epochs_for(self, texts: int) -> int:
         """How many epochs ``fit`` trains on this many texts, validation texts included."""
-        training, _ = self.split(texts)
-        config = self._train_config(epochs=1 if self.epochs is None else self.epochs)
-        if self.epochs is not None:
-            return config.epochs
-        steps = -(-len(training) // config.batch_size) or 1
-        fewest, most = _AUTO_EPOCHS
-        times = 1 if config.schedule == "constant" else 2
-        return times * min(max(-(-_AUTO_STEPS // steps), fewest), most)
+        return arguments.epochs_for(self, texts)
 
-    def _train_config(self, epochs: int) -> TrainConfig:
-        return TrainConfig(
-            epochs=epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            beta_2=self.beta_2,
-            clip_norm=self.clip_norm,
-            seed=self.random_state,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            average=self.average,
-            label_smoothing=self.label_smoothing,
-            patience=self.patience,
-            dropout=Dropout(
-                **{part: check_rate(name, getattr(self, name)) for part, name in _RATES.items()}
-            ),
-        )
-
-    @contextmanager
-    def _own_threads(self) -> Iterator[None]:
+    def _own_threads(self) -> AbstractContextManager[None]:
         """While it lasts, computing is done on ``threads`` threads."""
-        if self.threads is None:
-            yield
-            return
-        check_whole("threads", self.threads, 1, ops.MAX_THREADS)
-        with threads.asked.lent(int(self.threads)):
-            yield
+        return threads.own(self.threads)
 
     # --- prediction
 
@@ -589,13 +476,7 @@ class TextClassifier(ClassifierContract):
         ShapeError unless they are [texts, classes] float64.
         """
         self._fitted()
-        if not isinstance(probabilities, np.ndarray):
-            raise ShapeError(f"probabilities is a {type(probabilities).__name__}; give an array")
-        if probabilities.shape[1:] != self.classes_.shape or probabilities.dtype != np.float64:
-            raise ShapeError(
-                f"probabilities is {probabilities.dtype} {list(probabilities.shape)}; float64 "
-                f"[texts, {len(self.classes_)}] is needed"
-            )
+        check_probabilities(probabilities, len(self.classes_))
         numbers = self._chosen(probabilities)
         return numbers if self._many else np.asarray(self.classes_[numbers])
 
@@ -628,51 +509,23 @@ class TextClassifier(ClassifierContract):
         ConfigError for a model of one label of more than two, DataError for texts on which no
         threshold serves.
         """
-        check_metric(metric, at_least)
-        self._fitted()
-        if len(self.classes_) != 2 and not self._many:
-            raise ConfigError(
-                f"a threshold divides two labels, and this model has {len(self.classes_)}; it "
-                "predicts the likeliest one"
-            )
-        listed = listed_texts(texts)
-        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
-        self.thresholds_ = best_thresholds(
-            self.predict_proba(listed), targets, metric, at_least, self.classes_.tolist()
-        )
-        return self.thresholds_.copy()
+        found = measuring.tune_threshold(self, texts, labels, metric, at_least)
+        self.thresholds_ = found
+        return found.copy()
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
         """Accuracy: the share of texts of which ``predict`` says the given label, or labels.
 
         A label that the classifier has not been trained on counts as wrong.
         """
-        self._fitted()
-        listed = listed_texts(texts)
-        if self._many:
-            return self.evaluate(listed, labels).accuracy
-        given = label_array(labels, len(listed)).tolist()
-        if not given:
-            raise DataError("no texts to evaluate on")
-        right = [a == b for a, b in zip(self.predict(listed).tolist(), given, strict=True)]
-        return right.count(True) / len(right)
+        return measuring.score(self, texts, labels)
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> Evaluation:
         """Loss and accuracy on texts with known labels.
 
         Raises DataError for a label that the classifier has not been trained on.
         """
-        model = self._fitted()
-        begun = time.perf_counter()
-        listed = listed_texts(texts)
-        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
-        with self._own_threads():
-            logits = self._logits(listed)
-            result = evaluate_logits(model, logits, targets, begun)
-        if self.thresholds_ is None and not self._many:
-            return result
-        predicted = self._chosen(model.probabilities(logits))
-        return replace(result, accuracy=accuracy(targets, predicted))
+        return measuring.evaluate(self, texts, labels)
 
     def report(
         self, texts: Iterable[str], labels: Iterable[Any], *, intervals: bool = True, seed: int = 0
@@ -683,23 +536,7 @@ class TextClassifier(ClassifierContract):
         about a second for 25,000 texts of two classes. Raises DataError for a label that the
         classifier has not been trained on.
         """
-        check_whole("seed", seed, 0, 2**63 - 1)
-        check_flag("intervals", intervals)
-        begun = time.perf_counter()
-        self._fitted()
-        listed = listed_texts(texts)
-        targets = targets_of(self.classes_, labels, len(listed), many=self._many)
-        probabilities = self.predict_proba(listed)
-        predicted, seconds = self._chosen(probabilities), time.perf_counter() - begun
-        found = measure(
-            probabilities,
-            targets,
-            predicted,
-            self.classes_.tolist(),
-            intervals=intervals,
-            seed=int(seed),
-        )
-        return replace(found, seconds=seconds)
+        return measuring.report(self, texts, labels, intervals=intervals, seed=seed)
 
     # --- the model file
 
@@ -734,25 +571,6 @@ class TextClassifier(ClassifierContract):
         path = check_path("path", path)
         return model_file.write(path, trained, replace=replace, quantize=quantize)
 
-    def _training(self) -> dict[str, Any]:
-        """The arguments as a model file tells them, which have been checked."""
-        params = {k: v for k, v in self.get_params().items() if k not in UNTOLD}
-        params["tokenizer"] = told(self.tokenizer)
-        if self.embedding_size is None:
-            params["embedding_size"] = _EMBEDDING_SIZE
-        if not self.calibrate:
-            del params["calibrate"]  # as files tell it that know of no calibration
-        defaults = inspect.signature(type(self).__init__).parameters
-        for name, parameter in defaults.items():
-            number = isinstance(parameter.default, float) or name == "clip_norm"
-            if number and params[name] is not None:
-                params[name] = float(params[name])  # 1 and 1.0 are the same job
-        if isinstance(self.class_weight, Mapping):
-            params["class_weight"] = [
-                [plain(label), float(weight)] for label, weight in self.class_weight.items()
-            ]
-        return {name: plain(value) for name, value in params.items()}
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """The classifier that ``save`` wrote. ModelFileError for anything else."""
@@ -767,17 +585,7 @@ class TextClassifier(ClassifierContract):
     ) -> TextClassifier:
         """The classifier of what was read from ``path``. ModelFileError if it is no model."""
         trained = model_file.from_tensors(tensors, header, path)
-        names = cls._parameter_names()
-        given = {k: v for k, v in trained.training.items() if k in names}
-        given.setdefault("calibrate", False)
-        if isinstance(given.get("class_weight"), list):  # JSON has no labels but str as keys
-            try:
-                given["class_weight"] = dict(given["class_weight"])
-            except (TypeError, ValueError) as error:
-                raise ModelFileError(
-                    f"{path} is not a usable model (its class_weight is no list of pairs); train "
-                    "or download it again"
-                ) from error
+        given = arguments.from_json(trained.training, cls._parameter_names(), path)
         classifier = cls(**given)
         classifier._take(trained)
         return classifier

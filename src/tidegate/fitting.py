@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import model_file, ops
+from tidegate import arguments, model_file, ops
 from tidegate.calibration import fit_factor
 from tidegate.checkpoint import check_checkpoint_size, stored_embedding_size
 from tidegate.checks import check_flag, check_path
@@ -123,7 +123,7 @@ def fit_events(
     returns the trained model, what it is worth on the validation texts, None without any, and what
     the file of vectors had, None if none was read.
     """
-    training = options._training()
+    training = arguments.to_json(options)
     classes, tokenizer, held = prepared.classes, prepared.tokenizer, prepared.held
     if options.patience is not None and not len(held):
         raise ConfigError(
@@ -135,7 +135,7 @@ def fit_events(
     vectors = None if goes_on else _read_vectors(options, tokenizer.vocabulary, start)
     # A small corpus has fewer words than there are ids.
     config = replace(
-        options._model_config(classes=len(classes)),
+        arguments.model_config(options, classes=len(classes)),
         targets="many" if prepared.many else "one",
         vocabulary_size=tokenizer.vocabulary.size,
     )
@@ -148,7 +148,7 @@ def fit_events(
         size = stored_embedding_size(Path(checkpoint), config.embedding_size)
         config = replace(config, embedding_size=size)
     training["embedding_size"] = config.embedding_size
-    train_config = options._train_config(epochs=options.epochs_for(prepared.texts))
+    train_config = arguments.train_config(options, epochs=options.epochs_for(prepared.texts))
     precision = ops.choose_precision(options.precision)
     model_file.check_model_size(
         config, training, precision, classes, tokenizer, train_config.epochs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate import model_file, ops
+from tidegate import arguments, model_file, ops
 from tidegate.columns import unwrapped
 from tidegate.continuing import check_no_ngrams, check_options
 from tidegate.errors import ConfigError, DataError
@@ -84,12 +84,12 @@ def partial_fit(
         raise DataError("there are no texts to train on; give at least one")
     rows = np.arange(len(targets))
     counts = counts_of(classifier, known, targets, rows)
-    training = classifier._training()
+    training = arguments.to_json(classifier)
     tokenizer, stream = _stream(classifier, texts, known, training, many=many)
     read = tokenizer.read(texts, stream.model.config.max_length)
     examples = training_set(read.rows, targets, counts, rows, read.counts)
     classifier._stream = None
-    result = stream.learn(examples, classifier._train_config(epochs=1))
+    result = stream.learn(examples, arguments.train_config(classifier, epochs=1))
     earlier = classifier.history_ if classifier.__sklearn_is_fitted__() else []
     classifier.history_ = History([*earlier, result][-MOST_RESULTS:])
     classifier.classes_, classifier.tokenizer_ = known, tokenizer
@@ -119,7 +119,7 @@ def _stream(
     wanted = classifier.tokenizer, texts, classifier.vocabulary_size, classifier.keep
     tokenizer = tokenizer_of(*wanted)
     config = replace(
-        classifier._model_config(classes=len(classes)),
+        arguments.model_config(classifier, classes=len(classes)),
         vocabulary_size=tokenizer.vocabulary.size,
         targets="many" if many else "one",
     )
@@ -131,7 +131,7 @@ def _stream(
     training["embedding_size"] = config.embedding_size
     precision = ops.choose_precision(classifier.precision)
     model_file.check_model_size(config, training, precision, classes, tokenizer, MOST_RESULTS)
-    seed = classifier._train_config(epochs=1).seed
+    seed = arguments.train_config(classifier, epochs=1).seed
     model = TextModel.initialize(config, seed, precision)
     if vectors is not None:
         vectors.fill(model.parameters["embedding.weight"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tidegate import ops
+from tidegate.model import check_whole
 
 
 class AskedThreads:
@@ -52,3 +53,17 @@ class AskedThreads:
 
 
 asked = AskedThreads()
+
+
+@contextmanager
+def own(count: int | None) -> Iterator[None]:
+    """While it lasts, computing is done on ``count`` threads; None for those of the process.
+
+    ConfigError for another number than there may be.
+    """
+    if count is None:
+        yield
+        return
+    check_whole("threads", count, 1, ops.MAX_THREADS)
+    with asked.lent(int(count)):
+        yield

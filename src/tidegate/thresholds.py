@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.errors import ConfigError, DataError, unknown_choice
+from tidegate.errors import ConfigError, DataError, ShapeError, unknown_choice
 
 METRICS = ("f1", "precision")
 
@@ -20,6 +20,17 @@ def check_metric(metric: object, at_least: object) -> None:
     number = isinstance(at_least, (int, float, np.integer, np.floating))
     if not number or isinstance(at_least, bool) or not 0.0 < at_least <= 1.0:  # type: ignore[operator]
         raise ConfigError(f"at_least={at_least!r} must be a number above 0 and not above 1")
+
+
+def check_probabilities(probabilities: object, classes: int) -> None:
+    """ShapeError unless they are [any, classes] float64."""
+    if not isinstance(probabilities, np.ndarray):
+        raise ShapeError(f"probabilities is a {type(probabilities).__name__}; give an array")
+    if probabilities.shape[1:] != (classes,) or probabilities.dtype != np.float64:
+        raise ShapeError(
+            f"probabilities is {probabilities.dtype} {list(probabilities.shape)}; float64 "
+            f"[texts, {classes}] is needed"
+        )
 
 
 def chosen(

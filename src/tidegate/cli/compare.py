@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from tidegate import atomic
+from tidegate.cli import compare_options as own
 from tidegate.cli import files, options, terminal
 from tidegate.cli import training_options as training
 from tidegate.cli.labels import split_labels
@@ -36,107 +35,23 @@ def compare(
     table_format: options.Format = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
-    cells: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Models with commas between them: gru, gru-before (its reset gate before the "
-            "recurrent product), lstm, rnn, linear. Without it: gru,lstm,rnn,linear.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="How often each model is trained, each time with another seed.",
-        ),
-    ] = "3",  # type: ignore[assignment]  # Typer parses defaults, too
-    seed: Annotated[
-        int,
-        typer.Option(parser=options.whole_number, metavar="N", help="The first seed."),
-    ] = "0",  # type: ignore[assignment]
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the networks: lecture (the default for imdb), default (the default for a "
-            "file), accurate or fast; without the n-grams that stand beside some of them.",
-        ),
-    ] = None,
+    cells: own.Cells = None,
+    seeds: own.Seeds = "3",  # type: ignore[assignment]  # Typer parses defaults, too
+    seed: own.Seed = "0",  # type: ignore[assignment]
+    preset: own.Preset = None,
     epochs: training.Epochs = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            parser=options.number,
-            metavar="SECONDS",
-            help="Train each network for so long, in place of equal epochs: in whole epochs, as "
-            "many as fit by a trial of its first steps, at least one.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[options.Setting] | None,
-        typer.Option(
-            "--set",
-            parser=options.setting,
-            metavar="NAME=VALUE",
-            help="Any other argument of TextClassifier for all networks, such as hidden_size=64; "
-            "may be given several times. See docs/models.md.",
-        ),
-    ] = None,
-    validation: Annotated[
-        options.HeldOut | None,
-        typer.Option(
-            parser=options.held_out,
-            metavar="FRACTION|FILE",
-            help="What a model is chosen by: a share of the training texts, or a table or folder "
-            "of its own.",
-        ),
-    ] = None,
-    test: Annotated[
-        options.HeldOut | None,
-        typer.Option(
-            parser=options.held_out,
-            metavar="FRACTION|FILE",
-            help="What is measured at the end: a share of each label's texts, by default 0.2, or a "
-            "table or folder of its own. imdb has its own.",
-        ),
-    ] = None,
-    margin: Annotated[
-        float,
-        typer.Option(
-            parser=options.number,
-            metavar="X",
-            help="Accuracy by which a model may be worse than the best and still be recommended; "
-            "more where the validation texts are too few to tell.",
-        ),
-    ] = "0.01",  # type: ignore[assignment]
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole_number,
-            metavar="N",
-            help="Threads to use; the default is TIDEGATE_THREADS, or one for each core.",
-        ),
-    ] = None,
+    budget: own.Budget = None,
+    settings: own.Settings = None,
+    validation: own.Validation = None,
+    test: own.Test = None,
+    margin: own.Margin = "0.01",  # type: ignore[assignment]
+    threads: training.Threads = None,
     report: options.Report = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as text.")
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with tables and plots."),
-    ] = None,
-    work: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where finished runs are kept until all are.")
-    ] = WORK,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the kept runs.", show_default=False),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Begin anew if runs are kept.", show_default=False)
-    ] = False,
+    markdown: own.Markdown = None,
+    page: own.Page = None,
+    work: own.Work = WORK,
+    resume: own.Resume = False,
+    force: own.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure GRU, LSTM, plain RNN and a linear model on SOURCE, and say which one to take.
@@ -162,9 +77,7 @@ def compare(
     if not resume:
         mend = "go on from it with --resume, or begin anew with --force"
         files.check_new(work, force=force, mend=mend)
-    for path in (work, *outputs.values()):
-        if path is not None:
-            atomic.check_writable(path)
+    files.check_writable(work, *outputs.values())
 
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import data as datasets
@@ -179,7 +92,7 @@ def compare(
         models=names,
         seeds=seeds,
         first_seed=seed,
-        preset=preset or ("lecture" if source == "imdb" else "default"),
+        preset=preset or training.preset_for(source),
         options=given,
         budget=budget,
         margin=margin,

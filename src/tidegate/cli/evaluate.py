@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tidegate import atomic
 from tidegate.cli import files, labels, measures, options, terminal
 
 
@@ -42,8 +41,7 @@ def evaluate(
     from tidegate.estimator import TextClassifier
 
     started = time.perf_counter()
-    if report is not None:
-        atomic.check_writable(report)
+    files.check_writable(report)
     tensors, header, _, sha256 = storage.read_stored(model)
     classifier = TextClassifier.from_tensors(tensors, header, model)
     del tensors  # predictions read copies

@@ -38,6 +38,13 @@ def check_distinct(paths: Mapping[str, Path | None]) -> None:
         seen[real] = name
 
 
+def check_writable(*paths: Path | None) -> None:
+    """Raise OutputError for one that can't be written; None is no file."""
+    for path in paths:
+        if path is not None:
+            atomic.check_writable(path)
+
+
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write ``report`` as JSON for people and programs alike. Raises OutputError."""
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -39,6 +39,11 @@ def number(text: str) -> float:
     return value
 
 
+def real(help: str, metavar: str = "X") -> Any:
+    """The option of a finite number."""
+    return typer.Option(parser=number, metavar=metavar, help=help)
+
+
 def delimiter(text: str) -> str:
     """One character; a tab, which is hard to type, also by its name or as \\t."""
     return "\t" if text.lower() in ("tab", "\\t") else text
@@ -61,6 +66,11 @@ def held_out(text: str) -> HeldOut:
     return HeldOut(number(text), None)
 
 
+def share_or_file(help: str) -> Any:
+    """The option of a HeldOut."""
+    return typer.Option(parser=held_out, metavar="FRACTION|FILE", help=help)
+
+
 @dataclass(frozen=True)
 class Setting:
     """An argument of TextClassifier's."""
@@ -79,6 +89,11 @@ def setting(text: str) -> Setting:
     except (ValueError, RecursionError):
         words = {"none": None, "true": True, "false": False}
         return Setting(name, words.get(value.lower(), value))
+
+
+def settings(help: str) -> Any:
+    """The option ``--set``, of a list of Settings."""
+    return typer.Option("--set", parser=setting, metavar="NAME=VALUE", help=help)
 
 
 def _short(text: str) -> str:

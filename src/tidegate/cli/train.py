@@ -126,9 +126,7 @@ def train(
         }
     )
     outcome.check_new(output, checkpoint, force=force, resume=resume)
-    for path in (output, checkpoint, report):
-        if path is not None:
-            atomic.check_writable(path)
+    files.check_writable(output, checkpoint, report)
     if quiet:
         warnings.simplefilter("ignore")
 
@@ -142,23 +140,26 @@ def train(
     if stream is None:
         stream = data.is_large(source, table_format)
     datasets.check_work_folder(work_folder, stream=stream)
+    columns = {
+        "text_column": text_column,
+        "label_column": label_column,
+        "encoding": encoding,
+        "delimiter": delimiter,
+        "label_separator": label_separator,
+    }
     begun = continuing.begin(
         start,
         keep,
         max_loss,
         preset=preset,
         others={"SOURCE": Path(source), "--checkpoint": checkpoint, "--report": report},
-        text_column=text_column,
-        label_column=label_column,
-        encoding=encoding,
-        delimiter=delimiter,
-        label_separator=label_separator,
+        **columns,
     )
     if begun is not None:
         classifier = continuing.classifier(begun, overrides)
     else:
         if preset is None:
-            preset = "lecture" if source == "imdb" else "default"
+            preset = training.preset_for(source)
         classifier = TextClassifier.from_preset(preset, **overrides)
         classifier.check()  # now, and not after a download
     if threads is not None:
@@ -167,12 +168,8 @@ def train(
         # Once more: the run that had the checkpoint until now may have left its model.
         outcome.check_new(output, checkpoint, force=force, resume=resume)
         given_source: dict[str, Any] = {
-            "text_column": text_column,
-            "label_column": label_column,
+            **columns,
             "format": table_format,
-            "encoding": encoding,
-            "delimiter": delimiter,
-            "label_separator": label_separator,
             "validation": validation_file,
             "test": test,
         }

@@ -74,12 +74,9 @@ FreezeVectors = Annotated[
 ]
 Settings = Annotated[
     list[options.Setting] | None,
-    typer.Option(
-        "--set",
-        parser=options.setting,
-        metavar="NAME=VALUE",
-        help="Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
-        "be given several times. See docs/models.md.",
+    options.settings(
+        "Any other argument of TextClassifier, such as layers=2 or pooling=max+mean; may "
+        "be given several times. See docs/models.md."
     ),
 ]
 
@@ -87,20 +84,13 @@ Settings = Annotated[
 
 Epochs = Annotated[int | None, options.whole("Times that every text is seen.")]
 BatchSize = Annotated[int | None, options.whole("Texts for each step.")]
-LearningRate = Annotated[
-    float | None, typer.Option(parser=options.number, metavar="X", help="Adam's step size.")
-]
-ClipNorm = Annotated[
-    float | None,
-    typer.Option(parser=options.number, metavar="X", help="The largest norm of a step's gradient."),
-]
+LearningRate = Annotated[float | None, options.real("Adam's step size.")]
+ClipNorm = Annotated[float | None, options.real("The largest norm of a step's gradient.")]
 Validation = Annotated[
     options.HeldOut | None,
-    typer.Option(
-        parser=options.held_out,
-        metavar="FRACTION|FILE",
-        help="To validate each epoch: the share of the training texts that are held out, or a "
-        "table or folder of its own.",
+    options.share_or_file(
+        "To validate each epoch: the share of the training texts that are held out, or a "
+        "table or folder of its own."
     ),
 ]
 Test = Annotated[
@@ -165,6 +155,11 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on from the checkpoint.", show_default=False),
 ]
+
+
+def preset_for(source: str) -> str:
+    """The preset where none is given."""
+    return "lecture" if source == "imdb" else "default"
 
 
 def overrides(given: Mapping[str, Any], settings: Sequence[options.Setting]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate import model_file
+from tidegate.arguments import UNTOLD
 from tidegate.errors import (
     ConfigError,
     ConversionError,
@@ -20,7 +21,7 @@ from tidegate.errors import (
     ShapeError,
     unknown_choice,
 )
-from tidegate.estimator import UNTOLD, TextClassifier
+from tidegate.estimator import TextClassifier
 from tidegate.interop import proof
 from tidegate.interop.network import Array, Foreign, Stages
 from tidegate.interop.vocabulary import Words, read_words, shifted
