@@ -22,7 +22,9 @@ from result_files import FIGURES, RESULTS, Results, Table
 
 DOCUMENTS = [
     ROOT / "docs" / name
-    for name in ("performance.md", "explaining.md", "models.md", "data.md", "lecture.md")
+    for name in (
+        *("performance.md", "explaining.md", "models.md", "data.md", "lecture.md", "serving.md"),
+    )
 ]
 MISSING = "Not measured yet.\n"
 MARKED = re.compile(

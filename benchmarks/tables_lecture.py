@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from result_files import CELLS, SIDES, Result, Results, Table, between, of, table
+from result_files import CELLS, SIDES, Result, Results, Table, between, made_by, of, table
+
+from tidegate.compare.table import distances, fading, figures
 
 
 @of("lecture_gates.json")
@@ -55,6 +57,31 @@ def lecture_seeds(found: Result) -> str:
     return f"{accuracies}, the greatest {accuracy['max']:.4f}.\n"
 
 
+@of("compare_imdb.json")
+def compare_models(found: Result) -> str:
+    """What `tidegate compare` says of the models, in its own words."""
+    report = found["summary"]["report"]
+    head, rows = figures(report)
+    left = ("against", "memory", "calibration", "state", "gates")
+    keep = [i for i, name in enumerate(head) if not name.startswith(left)]
+    shown = table([head[i] for i in keep], ([row[i] for i in keep] for row in rows))
+    about = f"{found['machine']['cpu']}, {report['machine']['threads']} threads"
+    seconds = found["summary"]["seconds"]
+    return f"{shown}\nAll of it took {seconds:.0f} s ({about}; {made_by(found)}).\n"
+
+
+@of("compare_imdb.json")
+def compare_gradients(found: Result) -> str:
+    """How much of the gradient is left, so many steps from the end."""
+    return table(*fading(found["summary"]["report"]))
+
+
+@of("compare_imdb.json")
+def compare_distances(found: Result) -> str:
+    """Accuracy by how far the deciding words are from the end."""
+    return table(*distances(found["summary"]["report"]))
+
+
 def lecture_epochs(results: Results) -> str:
     rows = []
     found = results.by_cell("lecture_epoch_{}.json")
@@ -87,6 +114,9 @@ def lecture_far_back(found: Result) -> str:
 
 
 TABLES: dict[str, Table] = {
+    "compare-models": compare_models,
+    "compare-gradients": compare_gradients,
+    "compare-distances": compare_distances,
     "lecture-step": lecture_step,
     "lecture-words": lecture_words,
     "lecture-seeds": lecture_seeds,

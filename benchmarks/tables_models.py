@@ -49,10 +49,47 @@ def explain_machine(found: Result) -> str:
     accuracy = ", ".join(f"{k} {v['accuracy']:.3f}" for k, v in found["summary"].items())
     return (
         f"{found['settings']['reviews']} reviews, seed {found['settings']['seed']}, "
-        f"{found['settings']['lime_samples']:,} samples for LIME; accuracy of the models on all "
-        f"{found['settings']['held_out']:,} held-out reviews: {accuracy}. "
+        f"accuracy of the models on all {found['settings']['held_out']:,} held-out reviews: "
+        f"{accuracy}. "
         f"{found['machine']['cpu']}, {found['settings']['tidegate']['threads']} threads, "
         f"load average {load_average(found)} when it began; {made_by(found)}.\n"
+    )
+
+
+@of("serving.json")
+def serving(found: Result) -> str:
+    """Each load of the server, and one text at a time."""
+    rows = []
+    for run in found["runs"]:
+        if run["load"] == "one at a time":
+            continue
+        refused = run["answered"] - run["statuses"].get("200", 0)
+        rows.append(
+            [
+                f"{run['load']}, {'together' if run['batch'] > 1 else 'one by one'}",
+                *(f"{run[key]:,.0f}" for key in ("sent", "per_second")),
+                *(f"{run[key]:.2f}" for key in ("ms_p50", "ms_p99")),
+                f"{refused:,}",
+                f"{run['lost']:,}",
+            ]
+        )
+    heads = ["load, scored", "requests", "answered a second", "p50, ms", "p99, ms", "503", "lost"]
+    return table(heads, rows)
+
+
+@of("serving.json")
+def serving_words(found: Result) -> str:
+    """What the server adds to one text, and what it holds after a minute of too much."""
+    summary, settings = found["summary"], found["settings"]
+    before, after = summary["twice_resident_mb"]
+    return (
+        f"One text of {settings['words']} words at a time: {summary['single_ms']:.2f} ms in the "
+        f"median, the model itself {summary['single_model_ms']:.2f} ms in the same process as the "
+        f"client, {summary['single_ms_more']:.2f} ms more. Memory before and after "
+        f"{settings['overload_seconds']:.0f} s of twice the saturation: {before:.1f} and "
+        f"{after:.1f} MB. {found['machine']['cpu']}, {found['machine']['cores']} cores for server "
+        f"and client, {settings['workers']} worker; load average {load_average(found)} when it "
+        f"began; {made_by(found)}.\n"
     )
 
 
@@ -142,6 +179,8 @@ TABLES: dict[str, Table] = {
     "deletion-default": deletion("default"),
     "explain-times": explain_times,
     "explain-machine": explain_machine,
+    "serving": serving,
+    "serving-words": serving_words,
     "accurate": accurate,
     "accurate-tests": accurate_tests,
     "own-files": own_files,

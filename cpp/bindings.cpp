@@ -1,5 +1,5 @@
 // The seam to Python: types and contiguity are checked here by nanobind, shapes and ranges in
-// ops.py before. Nothing is copied, the interpreter lock is released for all that takes its time,
+// ops before. Nothing is copied, the interpreter lock is released for all that takes its time,
 // then it forwards.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>

@@ -1,6 +1,6 @@
 // The contract between the instruction-set kernels (isa_*.cpp) and everything above them.
 //
-// Kernels check nothing: ops.py and bindings.cpp check every shape, type and range first.
+// Kernels check nothing: ops and bindings.cpp check every shape, type and range first.
 // They run on ranges (of rows, words, panels) and never start threads; what a range computes
 // does not depend on where other ranges begin, which is why results are the same bits for any
 // number of threads.
