@@ -65,9 +65,9 @@ class Erasure:
     """Logits [variants, L] of one text's variants, as ``TextClassifier.predict_proba`` has them.
 
     The text has at least one token. words: [T] its tokens. model, mix: the classifier's network and
-    factors. Scores are the network's and the
-    n-grams' together, in float64. Of a ``tokenizer.json``, whose tokens may be parts of words, the
-    network gets the ids that are left, and the n-grams the text without the tokens' characters.
+    factors. Scores are the network's and the n-grams' together, in float64. Of a
+    ``tokenizer.json``, whose tokens may be parts of words, the network gets the ids that are left,
+    and the n-grams the text without the tokens' characters.
     """
 
     def __init__(self, classifier: TextClassifier, text: str) -> None:
