@@ -95,7 +95,8 @@ def test_several_labels_and_texts_to_choose_by(capsys: pytest.CaptureFixture[str
     assert run(*command, *options, *SMALL) == 0
     report = json.loads(Path("c.json").read_text(encoding="utf-8"))
     assert report["texts"] == {
-        **{"train": 70, "validation": 40, "validation_shared": True, "test": 30}
+        **{"train": 70, "validation": 40, "validation_shared": True, "test": 30},
+        "guessing": 0.3,
     }
     assert report["models"][1]["test"]["accuracy"] == 1.0
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browsing import browser
 from tidegate import TextClassifier, ops
 from tidegate.compare import (
     Comparison,
@@ -142,7 +143,8 @@ def test_the_report_has_all_that_is_measured(compared: Compared) -> None:
     report = compared[1]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["texts"] == {
-        **{"train": 90, "validation": 30, "validation_shared": False, "test": 60}
+        **{"train": 90, "validation": 30, "validation_shared": False, "test": 60},
+        "guessing": 0.5,
     }
     for row in report["models"]:
         assert row["text_milliseconds"]["least"] > 0
@@ -252,6 +254,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(compared: Compared) -> None:
     assert "<img" not in text
     assert not re.search(r"<[^>]* (src|href)=|url\(|@import|https?:", text)
     assert "prefers-color-scheme: dark" in text
+    assert "<code>tidegate train SOURCE " in text
     charts = re.findall(r"<svg.*?</svg>", text)
     assert len(charts) == 7
     for chart in charts:
@@ -264,6 +267,35 @@ def test_the_page_is_one_file_that_asks_for_nothing(compared: Compared) -> None:
     assert 'class="line gru" points=' in lines_of
     assert {"plain RNN", "GRU", "linear model"} <= set(re.findall(r"<text[^>]*>([^<]*)<", lines_of))
     assert "a\\|b &lt;img src=x>" in markdown(report)
+
+
+def test_the_page_is_readable_on_screens_of_any_width(compared: Compared, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page(compared[1]), encoding="utf-8")
+    with browser() as opened:
+        for width in (320, 390, 1280):
+            shown = opened.new_page(viewport={"width": width, "height": 800})
+            shown.goto((tmp_path / "page.html").as_uri())
+            assert shown.evaluate("document.documentElement.scrollWidth") == width
+            # No letter leaves its plot, and none lies on another.
+            cut = shown.evaluate(
+                """() => [...document.querySelectorAll("svg")].flatMap(svg => {
+                  const all = svg.getBoundingClientRect();
+                  return [...svg.querySelectorAll("text")].filter(text => {
+                    const own = text.getBoundingClientRect();
+                    return own.left < all.left - 1 || own.right > all.right + 1
+                      || own.top < all.top - 1 || own.bottom > all.bottom + 1;
+                  }).map(text => text.textContent);
+                })"""
+            )
+            assert cut == []
+            # A row's name stays where it is while its table is moved.
+            table = shown.locator(".scroll").first
+            table.evaluate("table => table.scrollLeft = 200")
+            name = table.locator("tbody th").first.bounding_box()
+            frame = table.bounding_box()
+            assert name is not None
+            assert frame is not None
+            assert name["x"] == frame["x"]
 
 
 def test_a_training_that_diverges_is_told_and_left_out() -> None:
@@ -304,7 +336,8 @@ def test_three_classes_and_texts_to_choose_by() -> None:
     )
     report = found.report
     assert report["texts"] == {
-        **{"train": 90, "validation": 30, "validation_shared": True, "test": 30}
+        **{"train": 90, "validation": 30, "validation_shared": True, "test": 30},
+        "guessing": 1 / 3,
     }
     assert row_of(report, "lstm")["validation"]["method"] == "seeds and texts"
     assert row_of(report, "lstm")["state"] == 8

@@ -207,15 +207,16 @@ def test_the_advice_says_how_sure_it_is() -> None:
             {
                 "model": name,
                 "label": name.upper(),
+                "kind": "linear" if name == "linear" else "network",
                 "failure": None,
                 "test": {"accuracy": 0.8, "interval": (0.7, 0.9)},
             }
             for name in costs
         ]
         choice = choose(right, costs, shared=True, margin=0.01)
-        return advice(
-            {"models": rows, "texts": {"validation": texts}, "tests": [], "choice": choice}
-        )
+        plan = {"preset": "lecture", "budget": None, "options": {"epochs": 2, "keep": "a b"}}
+        report = {"models": rows, "texts": {"validation": texts}, "tests": [], "choice": choice}
+        return advice(report | {"plan": plan})
 
     found = said(few_texts({"gru": range(20), "linear": range(10, 32)}), 97)
     assert found[0].startswith(
@@ -224,10 +225,17 @@ def test_the_advice_says_how_sure_it_is() -> None:
         "accuracy and not significant (p "
     )
     assert found[1] == "More validation texts may show that the best is worth its cost."
+    assert found[-1].startswith("No command trains the linear model alone; `tidegate train SOURCE")
     found = said(few_texts({"gru": range(20), "linear": range(60)}), 97)
     assert found[0] == (
         "Take the GRU: it has the best validation accuracy, 79.38 % (±7.98 points on 97 validation "
         "texts), and nothing that costs less is good enough."
+    )
+    assert found[1].startswith("Not good enough on the validation texts: LINEAR (41.24 points behi")
+    assert found[1].endswith(" after Holm).")
+    assert found[-1] == (
+        "`tidegate train SOURCE --preset lecture --ngrams 0 --cell gru --set epochs=2 "
+        "--set 'keep=a b'` trains it."
     )
     found = said(few_texts({"gru": range(500), "linear": range(10, 512)}, 2000), 2000)
     assert "within the margin of 1 point and not significant" in found[0]

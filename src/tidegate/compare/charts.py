@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 128, 16, 48
+# Small, so that letters are large enough on a telephone.
+WIDTH, HEIGHT = 520, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 134, 16, 50
 _MARKS = 8  # on a line of many points
-_LINE = 16  # between two names beside the lines
+_LINE = 19  # between two names beside the lines
 
 Point = tuple[float, float]
 Ticks = list[tuple[float, str]]
@@ -30,12 +31,16 @@ STYLES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Series:
-    """A line. style: of STYLES. points: x ascending. band: (x, low, high) around it, or none."""
+    """A line. style: of STYLES. points: x ascending. band: (x, low, high) around it, or none.
+
+    each: thin lines of which it is the middle, or none.
+    """
 
     name: str
     style: str
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
+    each: Sequence[Sequence[Point]] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,11 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
             parts.append(f'<polygon class="band {one.style}" points="{_path(above + below)}"/>')
         places = [at(point) for point in one.points]
         dashes, mark = STYLES[one.style]
+        dash = f' stroke-dasharray="{dashes}"' if dashes else ""
+        for thin in one.each:
+            path = _path([at(point) for point in thin])
+            parts.append(f'<polyline class="line thin {one.style}"{dash} points="{path}"/>')
         if len(places) > 1:
-            dash = f' stroke-dasharray="{dashes}"' if dashes else ""
             parts.append(f'<polyline class="line {one.style}"{dash} points="{_path(places)}"/>')
         every = max(1, -(-len(places) // _MARKS))
         # From behind, so that the last point has its mark.
@@ -132,10 +140,9 @@ def interval_chart(
     parts = [_x_axis(x, bottom)]
     for i, (name, style, value, (low, high)) in enumerate(rows):
         across, y = [_across(x.place(v)) for v in (low, value, high)], _TOP + 34 * i + 17
-        parts.append(
-            f'<line class="line {style}" x1="{across[0]:.1f}" x2="{across[2]:.1f}" '
-            f'y1="{y}" y2="{y}"/>'
-        )
+        ends = "".join(f"M{end:.1f} {y - 7}v14" for end in (across[0], across[2]))
+        d = f"M{across[0]:.1f} {y}H{across[2]:.1f}{ends}"
+        parts.append(f'<path class="line {style}" d="{d}"/>')
         parts.append(_mark(STYLES[style][1], style, (across[1], y)))
         parts.append(f'<text x="{WIDTH - _RIGHT + 12}" y="{y + 4}">{escape(name)}</text>')
     return _svg(title, height, parts)
@@ -170,7 +177,7 @@ def _frame(x: Axis, y: Axis) -> str:
         )
     middle = (_TOP + HEIGHT - _BOTTOM) / 2
     parts.append(
-        f'<text class="mid" transform="translate(12 {middle:.0f}) rotate(-90)">'
+        f'<text class="mid" transform="translate(16 {middle:.0f}) rotate(-90)">'
         f"{escape(y.label)}</text>"
     )
     return "".join(parts)

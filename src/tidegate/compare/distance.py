@@ -171,6 +171,16 @@ def _quiet(model: NgramModel, words: Sequence[Sequence[str]]) -> list[list[str]]
     return [spans[i] for i in order[: max(_FEWEST, int(_QUIETEST * len(spans)))].tolist()]
 
 
+def guessing(targets: npt.NDArray[np.int32]) -> float:
+    """The share that is right of always saying the most frequent target; of several labels, of
+    saying of each whether most texts have it.
+    """
+    if targets.ndim == 2:
+        having = targets.mean(axis=0)
+        return float(np.maximum(having, 1.0 - having).mean())
+    return float(np.bincount(targets).max() / len(targets))
+
+
 def right_answers(probabilities: Float64, targets: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """[texts] whether each prediction is right; with several labels [texts * labels]."""
     many = targets.ndim == 2

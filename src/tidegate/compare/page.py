@@ -27,14 +27,16 @@ body { margin: 0 auto; max-width: 80rem; padding: 1.5rem 1rem 4rem; background: 
 h1 { font-size: 1.7rem; margin: 0 0 .5rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 46rem; margin: .5rem 0; } .soft, figcaption { color: var(--soft); }
 .advice { background: var(--box); border-left: .3rem solid var(--gru); padding: .8rem 1.2rem;
-  margin: 1rem 0; } .advice p:first-child { font-size: 1.15rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; }
+  margin: 1rem 0; max-width: 50rem; } .advice p:first-child { font-size: 1.15rem; }
+.scroll { overflow-x: auto; margin: .5rem 0; }
+table { border-collapse: collapse; font-size: .86rem; }
 th, td { padding: .3rem .45rem; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
-th { font-weight: 600; }
-tr.chosen { background: var(--box); } tr.chosen td:first-child { font-weight: 600; }
-tr.chosen td:first-child::before { content: "➜ "; }
+th:first-child { text-align: left; padding-left: 0; white-space: nowrap; position: sticky; left: 0;
+  background: var(--back); }
+th { font-weight: 600; } tbody th { font-weight: 400; }
+tr.chosen, tr.chosen th { background: var(--box); } tr.chosen th { font-weight: 600; }
+tr.chosen th::before { content: "➜ "; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr));
@@ -44,10 +46,11 @@ svg { width: 100%; height: auto; display: block;
   font: 12px system-ui, sans-serif; }
 svg text { fill: var(--text); } .mid { text-anchor: middle; } .end { text-anchor: end; }
 .grid { stroke: var(--line); stroke-width: 1; opacity: .6; } .axis { stroke: var(--soft); }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round; } .band { opacity: .12; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; } .line.thin { stroke-width: 1.2; }
+.band { stroke: none; opacity: .12; }
 ul { max-width: 46rem; padding-left: 1.2rem; margin: .5rem 0; font-size: .92rem; }
 @media (max-width: 40rem) { svg { font-size: 16px; } dl { grid-template-columns: 1fr; }
-  dd { margin-bottom: .4rem; } }
+  dd { margin-bottom: .4rem; } th, td { white-space: nowrap; } }
 @media print { body { max-width: none; } }
 """
 
@@ -69,12 +72,12 @@ def page(report: Report) -> str:
         *(f"<p>{escape(line)}.</p>" for line in words.failures(report)),
         _facts(words.setting(report)),
         "<h2>Measured</h2>",
-        _table(header, rows, marked),
+        _table("Measured", header, rows, marked),
         _list(words.notes(report), "soft"),
         _charts(_accuracy_charts(report)),
         "<h2>Differences on the test texts</h2>",
-        _table(*table.tests(report)),
-        f'<p class="soft">{escape(words.method(report))}</p>',
+        _table("Differences on the test texts", *table.tests(report)),
+        *(f'<p class="soft">{escape(line)}</p>' for line in words.method(report)),
         *_forgetting(report),
     ]
     joined = "\n".join(filter(None, body))
@@ -94,23 +97,25 @@ def _forgetting(report: Report) -> list[str]:
     parts = []
     if gradients[1]:
         parts += [
-            "<h2>Why a plain RNN forgets</h2>",
-            f"<p>{escape(words.fading_words(report))}</p>",
+            "<h2>How far back the gradient reaches</h2>",
+            _paragraphs(words.fading_words(report)),
             _charts([_gradient_chart(report, "trained"), _gradient_chart(report, "initial")]),
-            _table(*gradients),
+            _table("What is left of the gradient", *gradients),
         ]
     if distances[1]:
         parts += [
             "<h2>Deciding words ever farther from the end</h2>",
             f"<p>{escape(words.distance_words(report))}</p>",
             _charts([_distance_chart(report)]),
-            _table(*distances),
+            _table("Accuracy by the number of words behind", *distances),
         ]
     return parts
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
-    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+    """With commands, which stand between backticks, as such."""
+    marked = (_COMMAND.sub(r"<code>\1</code>", escape(line)) for line in lines)
+    return "".join(f"<p>{line}</p>" for line in marked)
 
 
 def _list(lines: Sequence[str], kind: str) -> str:
@@ -123,23 +128,33 @@ def _facts(found: Sequence[tuple[str, str]]) -> str:
 
 
 def _table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = ()
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marked: Sequence[bool] = (),
 ) -> str:
+    """A table. title: what it is for those who don't see it. marked: the rows that are chosen."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = []
     for i, row in enumerate(rows):
-        cells = "".join(f"<td>{_unbroken(cell)}</td>" for cell in row)
+        name, *others = row
+        cells = f'<th scope="row">{_unbroken(name)}</th>'
+        cells += "".join(f"<td>{_unbroken(cell)}</td>" for cell in others)
         chosen = ' class="chosen"' if i < len(marked) and marked[i] else ""
         body.append(f"<tr{chosen}>{cells}</tr>")
     # Reached by keyboard, because it may have to be scrolled.
     return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<table><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 # Blanks between a number and its unit, in an interval and in a p-value.
 _UNIT = re.compile(r"(?<=\d) (?=%|s\b|ms\b|MB\b)|(?<=\d) (?=to )|(?<=\bto) |(?<=p) |(?<=<) ")
+
+
+_COMMAND = re.compile("`([^`]+)`")
 
 
 def _unbroken(cell: str) -> str:
@@ -244,29 +259,39 @@ def _seeds(report: Report) -> str:
 
 
 def _gradient_chart(report: Report, stage: str) -> tuple[str, str] | None:
-    series, least, reach = [], 0.1, 1
+    series, shares, reach = [], [0.1, 1.0], 1
     for row in words.sound(report):
         found = (row["gradients"] or {}).get(stage)
         if found is None:
             continue
         far = [float(d) for d in found["distances"]]
         points = list(zip(far, found["median"], strict=True))
-        band = list(zip(far, found["low"], found["high"], strict=True))
-        series.append(Series(row["label"], row["model"], points, band))
-        least = min([least, *(v for v in (*found["median"], *found["low"]) if v > 0.0)])
+        # Seeds can differ by more than texts do: where there are several, they are what is shown.
+        seeds = found["seeds"] if len(found["seeds"]) > 1 else []
+        band = [] if seeds else list(zip(far, found["low"], found["high"], strict=True))
+        each = [list(zip(far, seed, strict=True)) for seed in seeds]
+        series.append(Series(row["label"], row["model"], points, band, each))
+        shares += [share for line in (points, *each) for _, share in line]
+        shares += [share for _, *ends in band for share in ends]
         reach = max(reach, found["distances"][-1])
     if not series:
         return None
-    most = max(high for one in series for _, _, high in one.band)
     when = "after training" if stage == "trained" else "before training, with its first weights"
     chart = line_chart(
         f"What is left of the gradient over the distance from the end, {when}",
         series,
         Axis("steps from the end", 0.0, float(reach)),
-        Axis("share of the norm at the end", least / 2.0, max(1.0, most) * 2.0, log=True),
+        Axis(
+            "share of the norm at the end",
+            min(share for share in shares if share > 0.0) / 2.0,
+            2.0 * max(shares),
+            log=True,
+        ),
     )
-    caption = f"{when.capitalize()}. Median text, and the range from 10 to 90 % of the texts."
-    return chart, caption
+    shown = "median text, and the range from 10 to 90 % of the texts"
+    if report["plan"]["seeds"] > 1:
+        shown = "thin, the median text of each seed; thick, the median of the seeds"
+    return chart, f"{when[0].upper()}{when[1:]}: {shown}. Logarithmic scale."
 
 
 def _distance_chart(report: Report) -> tuple[str, str] | None:

@@ -51,12 +51,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Distances:
-    """Accuracy on probes, see ``distance``: at each distance, and with all words in front."""
+    """Accuracy on probes, see ``distance``: at each distance, and with all words in front.
+
+    guessing: that of always saying the probes' most frequent label.
+    """
 
     distances: tuple[int, ...]
     accuracy: tuple[float, ...]
     in_front: float
     texts: int
+    guessing: float
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -42,6 +43,7 @@ def summarize(plan: Plan, parts: Parts, results: Sequence[RunResult]) -> dict[st
             "validation": validation,
             "validation_shared": shared,
             "test": len(parts.test),
+            "guessing": guessing(parts),
         },
         "plan": {
             **plan.to_json(),
@@ -56,6 +58,12 @@ def summarize(plan: Plan, parts: Parts, results: Sequence[RunResult]) -> dict[st
             margin=plan.margin,
         ),
     }
+
+
+def guessing(parts: Parts) -> float:
+    """The share of test texts that have the most frequent label, or labels, of the others."""
+    counts, held = (Counter(map(repr, part.labels)) for part in (parts.train, parts.test))
+    return held[counts.most_common(1)[0][0]] / len(parts.test)
 
 
 def _row(name: str, runs: Sequence[RunResult], shared: bool) -> dict[str, Any]:
@@ -165,6 +173,7 @@ def _distances(runs: Sequence[RunResult]) -> dict[str, Any] | None:
         "accuracy": np.mean([one.accuracy for one in found], axis=0).tolist(),
         "seeds": [list(one.accuracy) for one in found],
         "in_front": float(np.mean([one.in_front for one in found])),
+        "guessing": found[0].guessing,
     }
 
 

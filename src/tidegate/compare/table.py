@@ -18,6 +18,7 @@ from tidegate.compare.words import (
     p_value,
     percent,
     points,
+    scattered,
     seconds,
     setting,
     share,
@@ -48,6 +49,7 @@ def lines(report: Report) -> list[str]:
         *shown,
         *failures(report),
         *(test_words(report, test) for test in report["tests"]),
+        *scattered(report),
         *advice(report),
     ]
 
@@ -59,10 +61,14 @@ def markdown(report: Report) -> str:
     parts += [*(f"- {line}" for line in notes(report)), ""]
     parts += [f"{line}." for line in failures(report)]
     parts += ["## Which one to take", "", " ".join(advice(report)), ""]
-    parts += ["## Differences on the test texts", "", *_table(*tests(report)), "", method(report)]
+    parts += ["## Differences on the test texts", "", *_table(*tests(report))]
+    for line in method(report):
+        parts += ["", line]
     header, rows = fading(report)
     if rows:
-        parts += ["", "## What is left of the gradient", "", fading_words(report), ""]
+        parts += ["", "## How far back the gradient reaches", ""]
+        for line in fading_words(report):
+            parts += [line, ""]
         parts += _table(header, rows)
     header, rows = distances(report)
     if rows:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidegate.compare.charts import power_of_ten
+from tidegate.intervals import wilson
 
 Report = Mapping[str, Any]
 
 METHODS = {
-    "wilson": "Wilson's interval; McNemar's test (mid-p) on the texts",
-    "seeds and texts": "seeds and texts both count as drawn at random; Student's t",
-    "seeds": "Student's t over the seeds, each of which has validation texts of its own",
+    "wilson": "With one seed, another test set is the only chance that is looked at: intervals are "
+    "Wilson's, and tests McNemar's (mid-p) on the texts.",
+    "seeds and texts": "Another seed would give other weights, and another test set has other "
+    "texts: intervals and tests allow for both (Student's t).",
 }
+_SEEDS_DECIDE = 3.0  # times as wide as by the texts alone: an interval that seeds have made
+_FAR_APART = 1_000.0  # times, of two seeds' shares
 
 
 def percent(share: float) -> str:
@@ -49,6 +55,17 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
+def duration(value: float) -> str:
+    """``48 s``, ``2 min 25 s`` or ``1 h 3 min``."""
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {left} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def interval(found: Sequence[float]) -> str:
     """``85.86 to 86.72``."""
     return f"{100.0 * found[0]:.2f} to {100.0 * found[1]:.2f}"
@@ -78,30 +95,67 @@ def setting(report: Report) -> list[tuple[str, str]]:
             f"{texts['test']:,} to test on",
         )
     )
-    seeds = f"{plan['seeds']} seed{'s' if plan['seeds'] > 1 else ''} from {plan['first_seed']}"
+    first, last = plan["first_seed"], plan["first_seed"] + plan["seeds"] - 1
+    seeds = f"seed {first}" if first == last else f"{plan['seeds']} seeds, {first} to {last}"
     options = "".join(f", {name}={value}" for name, value in plan["options"].items())
-    budget = plan["budget"]
-    length = "equal epochs" if budget is None else f"{budget:g} s of training, as whole epochs"
-    found.append(("networks", f"preset {plan['preset']}{options}, {length}, {seeds}"))
-    found.append(("machine", ", ".join(f"{name} {value}" for name, value in machine.items())))
-    found.append(("tidegate", str(report["tidegate"])))
+    found.append(("networks", f"preset {plan['preset']}{options}, {_length(report)}, {seeds}"))
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    computed = f"{machine['architecture']}, instructions {machine['isa']}, {threads}"
+    precisions = {row["precision"] for row in sound(report) if row["kind"] == "network"}
+    found.append(("machine", ", ".join([computed, *sorted(precisions)])))
+    found.append(("made by", f"tidegate {report['tidegate']} in {duration(report['seconds'])}"))
     return found
+
+
+def _length(report: Report) -> str:
+    """How long networks were trained."""
+    budget = report["plan"]["budget"]
+    epochs = {row["label"]: row["epochs"] for row in sound(report) if row["kind"] == "network"}
+    each = ", ".join(f"{name} {count}" for name, count in epochs.items())
+    if len(set(epochs.values())) == 1:
+        count = next(iter(epochs.values()))
+        each = f"{count} epoch{'s' if count > 1 else ''} each"
+    if budget is None:
+        return each or "equal epochs"
+    return f"{budget:g} s of training in whole epochs" + (f" ({each})" if each else "")
 
 
 def notes(report: Report) -> list[str]:
     """What the table's columns mean."""
     found = [
         "gates: what opens and closes in a cell; state: numbers handed from step to step",
-        "test: accuracy with its 95 % interval",
+        "test: accuracy with its 95 % interval; always saying the most frequent label would be "
+        f"right in {percent(report['texts']['guessing'])} of the test texts",
         "epoch, training, one text: medians; an epoch with its validation, one text alone and warm",
-        "against: points of test accuracy, and the paired test's p after Holm's correction",
+        "against: points of test accuracy, and the paired test's p after Holm's correction; p is "
+        "how often chance alone would make a difference at least as great",
         "memory: the most that the process had that trained it, with Python and all texts "
         f"({_before(report)} before training)",
-        "calibration: expected error of the probabilities of the test texts",
-        "cost: training, one text and the file, each against the cheapest, the geometric mean",
+        "calibration: by how much the probabilities of the test texts miss how often they come "
+        "true, on average; 0 is best",
+        "cost: training, one text and the file, each as a multiple of the least, and of these the "
+        "geometric mean; the one with the least in all three has 1.0",
+        *scattered(report),
     ]
     if any(row["model"] == "gru-before" for row in sound(report)):
         found.insert(0, "GRU (before): its reset gate acts before the recurrent product")
+    return found
+
+
+def scattered(report: Report) -> list[str]:
+    """The models whose seeds differ so much that few of them tell little."""
+    found = []
+    for row in sound(report):
+        texts = report["texts"]["test"]
+        low, high = wilson(round(row["test"]["accuracy"] * texts), texts)
+        reach = row["test"]["interval"][1] - row["test"]["interval"][0]
+        seeds = [seed["test_accuracy"] for seed in row["seeds"]]
+        if len(seeds) > 1 and reach > _SEEDS_DECIDE * (high - low):
+            found.append(
+                f"{row['label']}: its seeds lie far apart on the test texts, from "
+                f"{percent(min(seeds))} to {percent(max(seeds))}, and so its interval is wide and "
+                "its tests can tell little; more seeds would say more"
+            )
     return found
 
 
@@ -128,19 +182,20 @@ def test_words(report: Report, test: Mapping[str, Any]) -> str:
     )
 
 
-def method(report: Report) -> str:
-    """How intervals and tests were made."""
-    known = {test["method"] for test in report["tests"]}
-    known |= {row["test"]["method"] for row in sound(report)}
-    used = sorted(METHODS[name] for name in known if name in METHODS)
-    joined = {"mcnemar", "wilson"} & known
-    if joined and METHODS["wilson"] not in used:
-        used.append(METHODS["wilson"])
-    return (
-        f"Intervals and tests on the test texts: {'; '.join(used)}. p-values are two-sided; after "
-        "Holm's correction they allow for the number of tests. The choice was made before, by the "
-        "validation texts."
-    )
+def method(report: Report) -> list[str]:
+    """How intervals and tests were made, in paragraphs."""
+    found = [METHODS["wilson" if report["plan"]["seeds"] == 1 else "seeds and texts"]]
+    count = len(report["tests"])
+    if count:
+        found[0] += " p-values are two-sided."
+    if count > 1:
+        found.append(
+            f"Each interval, and each p, is of one difference by itself. Of {count} tests one may "
+            "well find something by chance; p after Holm's correction allows for that, and so it "
+            "can be above 0.05 where the interval leaves out 0."
+        )
+    found.append("The choice was made before, by the validation texts and tests on them alone.")
+    return found
 
 
 def advice(report: Report) -> list[str]:
@@ -183,9 +238,9 @@ def advice(report: Report) -> list[str]:
         for one in worse:
             why = f"{100.0 * one['behind']:.2f} points behind"
             if one["p_holm"] < choice["level"]:
-                why += f", p {p_value(one['p_holm'])}"
+                why += f", p {p_value(one['p_holm'])} after Holm"
             reasons.append(f"{label(report, one['model'])} ({why})")
-        found.append(f"Not good enough: {', '.join(reasons)}.")
+        found.append(f"Not good enough on the validation texts: {', '.join(reasons)}.")
     rows = {row["model"]: row for row in sound(report)}
     test = rows[chosen]["test"]
     last = (
@@ -201,45 +256,93 @@ def advice(report: Report) -> list[str]:
                 f"({points(low)} to {points(high)})"
             )
     found.append(f"{last}.")
+    found.append(_to_have(report, rows[chosen]))
     return found
 
 
-def fading_words(report: Report) -> str:
-    """What the figures say."""
-    found = {
-        row["label"]: row["gradients"]["trained"]
-        for row in sound(report)
-        if row["gradients"] and row["gradients"]["trained"]
-    }
+def _to_have(report: Report, row: Mapping[str, Any]) -> str:
+    """How to train what is recommended."""
+    if row["kind"] == "linear":
+        return (
+            "No command trains the linear model alone; `tidegate train SOURCE --preset fast` puts "
+            "it beside a small network."
+        )
+    plan = report["plan"]
+    command = f"`tidegate train SOURCE --preset {plan['preset']} --ngrams 0"
+    cell, _, before = row["model"].partition("-")
+    command += f" --cell {cell}" + (" --reset before" if before else "")
+    if plan["budget"] is not None:
+        command += f" --epochs {row['epochs']}"
+    for name, value in plan["options"].items():
+        said = value if isinstance(value, str) else json.dumps(value)
+        command += f" --set {shlex.quote(f'{name}={said}')}"
+    return f"{command}` trains it."
+
+
+def fading_words(report: Report) -> list[str]:
+    """What the figures say, in paragraphs."""
+    known = [row for row in sound(report) if row["gradients"] and row["gradients"]["trained"]]
+    found = {row["label"]: row["gradients"]["trained"] for row in known}
     texts = max((one["texts"] for one in found.values()), default=0)
-    parts = [
-        f"{name} {share(one['median'][-1])}" for name, one in found.items() if one["distances"]
-    ]
     last = max((one["distances"][-1] for one in found.values()), default=0)
-    return (
+    parts, apart = [], []
+    for name, one in found.items():
+        ends = [seed[-1] for seed in one["seeds"]]
+        part = f"{name} {share(one['median'][-1])}"
+        if len(ends) > 1:
+            part += f" (seeds from {share(min(ends))} to {share(max(ends))})"
+        parts.append(part)
+        if max(ends) > _FAR_APART * min(ends):
+            apart.append(f"the {name}")
+    said = [
         "What a network can learn of a word far back is in the gradient of the loss with respect "
         f"to the state after that word. Over {texts:,} long test texts, its norm {last} steps "
-        f"before the end is this share of the norm at the end, in the median text, after training: "
-        f"{', '.join(parts)}." + _pooled(report)
-    )
+        "before the end is this share of the norm at the end, in the median text, after training: "
+        f"{', '.join(parts)}."
+    ]
+    if apart:
+        said.append(
+            f"The seeds of {' and '.join(apart)} are orders of magnitude apart: what one training "
+            "shows of it need not be so in the next."
+        )
+    if report["plan"]["pooling"] != "last":
+        said.append(
+            f"These networks pool their states ({report['plan']['pooling']}): each state has a "
+            "gradient of its own, straight from the output, and nothing need fade on its way "
+            "through time."
+        )
+    elif _gates_open(known):
+        said.append(
+            "Before training it is the other way round: a plain RNN's recurrent weights begin "
+            "orthogonal, which keeps lengths, and gates begin half closed, which shortens what "
+            "goes through at every step. Training opens them."
+        )
+    return said
 
 
-def _pooled(report: Report) -> str:
-    """Why nothing need fade, where it is so."""
-    pooling = report["plan"]["pooling"]
-    if pooling == "last":
-        return ""
+def _gates_open(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether gates begin with less of the gradient than a plain RNN, and end with more of it."""
+    last = {
+        row["model"]: [row["gradients"][stage]["median"][-1] for stage in ("initial", "trained")]
+        for row in rows
+        if row["gradients"]["initial"]
+    }
+    plain = last.pop("rnn", None)
     return (
-        f" These networks pool their states ({pooling}): each state has a gradient of its own, "
-        "straight from the output, and nothing need fade on its way through time."
+        plain is not None
+        and bool(last)
+        and all(begun < plain[0] and begun < ended for begun, ended in last.values())
     )
 
 
 def distance_words(report: Report) -> str:
     """How the probes were made."""
-    texts = max((row["distances"]["texts"] for row in sound(report) if row["distances"]), default=0)
+    found = [row["distances"] for row in sound(report) if row["distances"]]
+    texts = max((one["texts"] for one in found), default=0)
+    guessing = max((one["guessing"] for one in found), default=0.0)
     return (
         f"Of {texts:,} test texts, the span of words that a linear model finds clearest for the "
         "text's label, followed by ever more words that it finds worth nothing; at last, as many "
-        "in front. The spans were chosen with the labels at hand: only the decline says something."
+        "in front. The spans were chosen with the labels at hand: only the decline says something. "
+        f"Always saying the most frequent label would be right in {percent(guessing)}."
     )

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.compare import process
-from tidegate.compare.distance import right_answers
+from tidegate.compare.distance import guessing, right_answers
 from tidegate.compare.forgetting import Fading, fading, longest_rows
 from tidegate.compare.linear import LinearClassifier, fit_linear
 from tidegate.compare.plan import MODELS, Part, Parts
@@ -212,7 +212,9 @@ def _at_distances(classifier: TextClassifier, part: Part, probes: process.ProbeT
         float(right_answers(classifier.predict_proba(texts), targets).mean())
         for texts in probes.texts
     ]
-    return Distances(probes.distances, tuple(shares[:-1]), shares[-1], len(probes.rows))
+    return Distances(
+        probes.distances, tuple(shares[:-1]), shares[-1], len(probes.rows), guessing(targets)
+    )
 
 
 if __name__ == "__main__":
