@@ -410,6 +410,14 @@ def train_here(*arguments: str) -> list[str]:
         (train_here("--reset", "befor"), ["reset", "'befor'", "did you mean 'before'"]),
         (train_here("--quantize", "int9"), ["--quantize='int9'", "did you mean 'int8'"]),
         (train_here("--preset", "lectur"), ["'lectur'", "did you mean 'lecture'"]),
+        (
+            train_here("--set", "hiden_size=3"),
+            ["--set 'hiden_size' is not one of the 41 known ones; did you mean 'hidden_size'?\n"],
+        ),
+        (
+            train_here("--set", "zzz=3"),
+            ["the 41 known ones: cell, reset, tokenizer, vocabulary_size, embedding_size and so o"],
+        ),
         (train_here("--text-column", "words"), ["'words'", "'text'"]),
         (train_here("--data", "x.tar.gz"), ["--data='x.tar.gz'"]),
         (train_here("--seed", "-1"), ["--seed=-1"]),

@@ -18,13 +18,24 @@ def network(model: str, initial: float, trained: list[float], **others: Any) -> 
         "trained": {"median": [1.0, middle], "seeds": [[1.0, share] for share in trained]},
     }
     rest = {"texts": 9, "distances": [0, 7]}
-    row: dict[str, Any] = {"model": model, "label": model.upper(), "kind": "network", "failure": None}
+    row: dict[str, Any] = {
+        "model": model,
+        "label": model.upper(),
+        "kind": "network",
+        "failure": None,
+    }
     row |= {"epochs": 3, "precision": "float32"}
     return row | {"gradients": {name: stage | rest for name, stage in stages.items()}} | others
 
 
 def report_of(*rows: dict[str, Any], **plan: Any) -> dict[str, Any]:
-    whole: dict[str, Any] = {"preset": "fast", "options": {}, "budget": None, "seeds": 3, "first_seed": 4}
+    whole: dict[str, Any] = {
+        "preset": "fast",
+        "options": {},
+        "budget": None,
+        "seeds": 3,
+        "first_seed": 4,
+    }
     return {
         "tidegate": "1.2.3",
         "machine": {"isa": "avx2", "threads": 1, "architecture": "x86_64"},

@@ -92,6 +92,42 @@ def test_notes(training: dict[str, int], validation: dict[str, int], expected: l
     assert notes(surveyed(training, validation)) == expected
 
 
+@pytest.mark.parametrize(
+    ("rare", "frequent", "slip"),
+    [
+        ("postive", "positive", True),  # a letter too few
+        ("positivee", "positive", True),
+        ("pozitive", "positive", True),
+        ("Positvie", "positive", True),  # swapped
+        ("positiv", "POSITIVE", True),
+        ("positive ", "positive", False),  # the same but for blanks, which is another note
+        ("psitve", "positive", False),
+        ("vositipe", "positive", False),
+        ("car", "cat", False),
+        ("class 2", "class 3", False),
+        ("5 stars", "4 stars", False),
+        ("1 star", "1 stars", True),
+    ],
+)
+def test_labels_that_may_be_slips_of_the_keys(rare: str, frequent: str, slip: bool) -> None:
+    told = notes(surveyed({frequent: 120, "other": 110, rare: 12}, {}))
+    expected = (
+        f"rare labels that are a letter away from a frequent one: {rare!r} (12) beside "
+        f"{frequent!r} (120); write them alike if they are the same"
+    )
+    assert (expected in told) == slip
+    assert any("a letter away" in line for line in told) == slip
+    # Both frequent, they are two labels.
+    assert not any("a letter away" in n for n in notes(surveyed({frequent: 120, rare: 13}, {})))
+
+
+def test_of_many_slips_some_are_named() -> None:
+    counts = {"positive": 200, **{f"positive{letter}": 10 for letter in "abcdefg"}}
+    (told,) = (line for line in notes(surveyed(counts, {})) if "a letter away" in line)
+    assert told.count("beside 'positive' (200)") == 5
+    assert ", and 2 more; write them alike" in told
+
+
 def test_the_share_to_beat() -> None:
     (told,) = notes(surveyed({"a": 700, "b": 300}, {}))
     assert told.startswith("70.0% of the texts are 'a': always saying so is right as often")
@@ -109,8 +145,13 @@ def test_empty_cells_are_texts_without_labels(tmp_path: Path) -> None:
     dataset = load(str(path), label_separator=";")
     assert data.split_labels(dataset.train.labels, ";") == [["x", "y"], [], [], ["y"]]
     assert dataset.origin.endswith("; texts without labels, for their cell is empty: 1)")
-    with pytest.raises(DataError, match=r"line 3: an empty cell .*\(--label-separator\)"):
+    with pytest.raises(DataError) as bad:
         load(str(path))
+    assert str(bad.value) == (
+        f"{path}, line 3: an empty cell in column 'labels', not a label; fill it in or delete the "
+        "row, or name the mark between several labels (--label-separator), where a text may have "
+        "none"
+    )
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"text": "a", "labels": "x;y"}\n{"text": "b", "labels": null}\n{"text": "c"}')
     assert load_table(lines, label_separator=";").labels == ["x;y", "", ""]

@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -166,6 +167,20 @@ def test_one_label_is_enough_where_nothing_is_learnt(tmp_path: Path) -> None:
 
 
 LONG = "a review that goes on, and on, and on, for more than six words"
+
+
+def test_all_cells_that_are_no_labels_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "a,x\nb,\n" * 3, encoding="utf-8")
+    mend = "; fill them in or delete the rows, or name the mark"
+    told = f"{path}, line 3: an empty cell in column 'label', not a label, and 2 more (line 5, 7)"
+    with pytest.raises(DataError, match=re.escape(told + mend)):
+        load_table(path)
+    path.write_text("text,label\n" + "a,x\nb,\n" * 1_500, encoding="utf-8")
+    with pytest.raises(DataError, match=r", and 1,499 more \(line 5, 7, 9, 11, \.\.\.\); fill"):
+        load_table(path)
+    with pytest.raises(DataError, match=r"line 3: .* more so far \(line 5, 7, 9, 11, \.\.\.\)"):
+        list(streams.open_labeled(path, label_column="label"))
 
 
 @pytest.mark.parametrize(

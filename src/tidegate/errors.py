@@ -28,6 +28,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+_MOST_LISTED = 12  # choices in a message
+_SOME_LISTED = 5  # of more than that
+
 
 class TidegateError(Exception):
     """Base of all errors raised on purpose by tidegate."""
@@ -112,11 +115,19 @@ def _joined_with(theirs: type[Exception]) -> type[NotFittedError]:
 
 
 def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ConfigError:
-    """The error for a value that is not one of ``choices``, with the nearest choice."""
+    """The error for a value that is not one of ``choices``, with the nearest choice.
+
+    Of many choices only some are listed, and none where one is near.
+    """
     listed = list(choices)
     shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
-    message = f"{name}={shown!r} is not one of {', '.join(listed)}"
     near = difflib.get_close_matches(str(value).lower(), listed, n=1)
+    known = ", ".join(listed)
+    if len(listed) > _MOST_LISTED:
+        known = f"the {len(listed)} known ones"
+        if not near:
+            known += f": {', '.join(listed[:_SOME_LISTED])} and so on"
+    message = f"{name}={shown!r} is not one of {known}"
     if near:
         message += f"; did you mean {near[0]!r}?"
     return ConfigError(message)

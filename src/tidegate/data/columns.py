@@ -32,6 +32,7 @@ _ROWS_OF_A_CODE = 5  # what numbers that name classes stand in, at least and on 
 _WHOLE = re.compile("[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s?%?")
 _LONGEST_NAME = (60, 6)  # characters, words; a longer column name is a text
+_SHOWN_LINES = 4  # of further cells that are no labels
 
 
 def named(table: Table, name: str, purpose: str) -> int:
@@ -194,30 +195,53 @@ def check_texts(source: Source, name: str, cells: Sequence[Any], lines: Sequence
             )
 
 
-def checked_labels(table: Table, column: int, *, may_be_empty: bool = False) -> list[str]:
-    """The labels of a column. DataError for a cell that is none.
+def checked_labels(
+    table: Table, column: int, *, may_be_empty: bool = False, whole: bool = True
+) -> list[str]:
+    """The labels of a column. DataError for cells that are none.
 
-    may_be_empty: an empty cell, and one that is not there, is the label "".
+    may_be_empty: an empty cell, and one that is not there, is the label "". whole: whether these
+    are all rows of the table, for the message.
     """
     labels: list[str] = []
+    none: list[int] = []
     same: dict[str, str] = {}  # each label is kept once, not once a row
     for row, cell in enumerate(table.cells(column)):
         label = label_of(cell)
         if label is None and may_be_empty and not _holds_something(cell):
             label = ""
         if label is None:
-            raise DataError(
-                f"{table.source.place(table.lines[row])}: {kind(cell)} in column "
-                f"{table.columns[column]!r}, not a label; fill it in or delete the row"
-                + (
-                    ""
-                    if _holds_something(cell)
-                    else ", or name the mark between several labels (--label-separator), where a "
-                    "text may have none"
-                )
-            )
-        labels.append(same.setdefault(label, label))
+            none.append(row)
+        else:
+            labels.append(same.setdefault(label, label))
+    if none:
+        raise _not_labels(table, column, none, whole=whole)
     return labels
+
+
+def _not_labels(table: Table, column: int, rows: Sequence[int], *, whole: bool) -> DataError:
+    """The error for the cells of these rows, of which there is at least one."""
+    first = table.cells(column)[rows[0]]
+    told = (
+        f"{table.source.place(table.lines[rows[0]])}: {kind(first)} in column "
+        f"{table.columns[column]!r}, not a label"
+    )
+    if len(rows) == 1:
+        mend = "fill it in or delete the row"
+    else:
+        others = len(rows) - 1
+        shown = [str(table.lines[row]) for row in rows[1 : 1 + _SHOWN_LINES]]
+        told += (
+            f", and {others:,} more {'' if whole else 'so far '}({table.source.unit} "
+            f"{', '.join(shown)}{', ...' if others > _SHOWN_LINES else ''})"
+        )
+        mend = "fill them in or delete the rows"
+    if not _holds_something(first):
+        mend += (
+            ", or name the mark between several labels (--label-separator), where a text may have "
+            "none"
+        )
+    return DataError(f"{told}; {mend}")
 
 
 def _holds_something(cell: object) -> bool:

@@ -47,9 +47,14 @@ class Source:
         """The source in words, for messages."""
         return "standard input" if self.path is None else str(self.path)
 
+    @property
+    def unit(self) -> str:
+        """What a row's number counts: lines, or in Parquet rows."""
+        return "row" if self.format == "parquet" else "line"
+
     def place(self, line: int) -> str:
-        """Where a row begins, for messages: ``reviews.csv, line 7``; Parquet counts rows."""
-        return f"{self.name}, {'row' if self.format == 'parquet' else 'line'} {line}"
+        """Where a row begins, for messages: ``reviews.csv, line 7``."""
+        return f"{self.name}, {self.unit} {line}"
 
 
 @dataclass(frozen=True)

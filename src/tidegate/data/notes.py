@@ -13,8 +13,11 @@ from tidegate.data.survey import Survey
 FEWEST_TEXTS = 10  # of a label, to be learnt from
 FEWEST_VALIDATED = 200  # texts; of fewer, a measured accuracy says little
 LARGEST_SHARE = 0.7  # of texts with the most frequent label
+RARER = 10  # times as frequent is the label of which another may be a slip of the keys
+SHORTEST_SLIP = 4  # letters of the longer one; "cat" and "car" are two words
 
 _SHOWN = 5
+_LONGEST_LABEL = 100  # characters; a longer one is a text, and not looked at for slips
 
 
 def notes(found: Survey) -> list[str]:
@@ -25,6 +28,7 @@ def notes(found: Survey) -> list[str]:
         *_few_validated(found),
         *_dominating(found),
         *_alike(found),
+        *_slips(found),
     ]
 
 
@@ -91,6 +95,55 @@ def _alike(found: Survey) -> list[str]:
         f"labels that differ only in case or blanks: {', or '.join(groups[:_SHOWN])}{more}; write "
         "them alike if they are the same"
     ]
+
+
+def _slips(found: Survey) -> list[str]:
+    """Labels that look like a frequent one with a letter too many, too few, wrong or swapped."""
+    near: dict[str, list[str]] = {}  # labels by themselves and by themselves less one letter
+    groups = []
+    for label, count in found.classes.items():  # the most frequent first
+        name = " ".join(label.casefold().split())
+        if len(name) > _LONGEST_LABEL:
+            continue
+        keys = {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}
+        others = dict.fromkeys(other for key in keys for other in near.get(key, ()))
+        alike = [other for other in others if _is_slip(name, " ".join(other.casefold().split()))]
+        frequent = max(alike, key=found.classes.__getitem__, default=None)
+        if frequent is not None and found.classes[frequent] >= RARER * count:
+            groups.append(
+                f"{label!r} ({count:,}) beside {frequent!r} ({found.classes[frequent]:,})"
+            )
+        for key in keys:
+            near.setdefault(key, []).append(label)
+    if not groups:
+        return []
+    more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+    return [
+        "rare labels that are a letter away from a frequent one: "
+        f"{', '.join(groups[:_SHOWN])}{more}; write them alike if they are the same"
+    ]
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Whether one letter makes the other of it, or two neighbours that are swapped do.
+
+    Numbers tell labels apart by one sign, and short words do.
+    """
+    if max(len(one), len(other)) < SHORTEST_SLIP or _digits(one) != _digits(other):
+        return False
+    begin = 0
+    while begin < min(len(one), len(other)) and one[begin] == other[begin]:
+        begin += 1
+    end = 0
+    while end < min(len(one), len(other)) - begin and one[-1 - end] == other[-1 - end]:
+        end += 1
+    left, right = (name[begin : len(name) - end] for name in (one, other))
+    swapped = len(left) == 2 and left == right[::-1]
+    return swapped or max(len(left), len(right)) == 1
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))
 
 
 def _counted(count: int, what: str) -> str:

@@ -58,7 +58,10 @@ class LabeledPortions:
                 check_texts(rows.source, self.text_column, texts, block.lines)
                 cells = [[cell] for cell in block.cells(label)]
                 column = Table(rows.source, (self.label_column,), cells, list(block.lines))
-                yield texts, checked_labels(column, 0, may_be_empty=self.several)
+                yield (
+                    texts,
+                    checked_labels(column, 0, may_be_empty=self.several, whole=False),
+                )
 
 
 @dataclass(frozen=True)
