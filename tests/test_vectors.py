@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import TextClassifier
+from tidegate.continuing import Start
 from tidegate.errors import ConfigError, DataError, TidegateError, TrainingError
 from tidegate.text import FIRST_WORD_ID, Vocabulary
 from tidegate.training import StepResult
@@ -302,6 +304,48 @@ def test_partial_fit_begins_with_vectors(file: Path) -> None:
     np.testing.assert_array_equal(rows_of(classifier, OWN), [vector_of(word) for word in OWN])
     with pytest.raises(ConfigError, match="partial_fit trains all words"):
         TextClassifier(**options, freeze_vectors=True).partial_fit(TEXTS, LABELS, ["bad", "good"])
+
+
+def test_a_bad_file_is_told_before_any_text_is_read(file: Path, tmp_path: Path) -> None:
+    class Unread:
+        def __iter__(self) -> Iterator[Any]:
+            raise AssertionError("a text was read")
+
+    options: dict[str, Any] = {**SMALL, "vectors": file}
+    file.write_text("no numbers\n", encoding="utf-8")
+    for steps in (
+        TextClassifier(**options).fit_stream_steps(Unread()),
+        TextClassifier(**options).fit_steps(Unread(), LABELS),
+    ):
+        with pytest.raises(DataError, match="line 1: no word with numbers"):
+            next(steps)
+    file.write_text("a 1 2 3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"embedding_size=4 is not that of .* have 3 numbers"):
+        next(TextClassifier(**options, embedding_size=4).fit_stream_steps(Unread()))
+    start = Start(TextClassifier(**SMALL, embedding_size=5).fit(TEXTS, LABELS))
+    for goes_on in (TextClassifier(**options), TextClassifier(**options, embedding_size=5)):
+        with pytest.raises(ConfigError, match="embedding_size=5 is not that of"):
+            next(goes_on.fit_stream_steps(Unread(), start=start))
+    file.unlink()
+    with pytest.raises(DataError, match=r"own\.vec"):
+        next(TextClassifier(**options).fit_stream_steps(Unread()))
+    # A run that is gone on with has its vectors already.
+    (tmp_path / "kept").write_bytes(b"")
+    with pytest.raises(AssertionError, match="a text was read"):
+        next(
+            TextClassifier(**options).fit_stream_steps(
+                Unread(), checkpoint=tmp_path / "kept", resume=True
+            )
+        )
+
+
+def test_a_start_is_a_start() -> None:
+    for steps in (
+        TextClassifier().fit_stream_steps([(TEXTS, LABELS)], start="a.safetensors"),  # type: ignore[arg-type]
+        TextClassifier().fit_steps(TEXTS, LABELS, start="a.safetensors"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match=r"start='a\.safetensors' is no Start; continue_from"):
+            next(steps)
 
 
 def test_bad_arguments_are_told(file: Path) -> None:

@@ -266,10 +266,7 @@ class TextClassifier(ClassifierContract):
         checkpoint would be too large a file.
         """
         self.check()
-        if start is not None:
-            if not isinstance(start, Start):
-                raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
-            check_options(self, start.classifier)
+        self._check_start(start)
         events = fitting.in_memory(
             self,
             texts,
@@ -318,8 +315,7 @@ class TextClassifier(ClassifierContract):
         checkpoint, also from one of ``fit_steps``. test: texts and labels for the survey alone.
         """
         self.check()
-        if start is not None:
-            check_options(self, start.classifier)
+        self._check_start(start)
         events = fitting.on_disk(
             self,
             portions,
@@ -331,6 +327,14 @@ class TextClassifier(ClassifierContract):
             start=start,
         )
         yield from fitting.followed(self, events)
+
+    def _check_start(self, start: object) -> None:
+        """ConfigError unless it is None or one that this classifier can go on from."""
+        if start is None:
+            return
+        if not isinstance(start, Start):
+            raise ConfigError(f"start={start!r} is no Start; continue_from makes one")
+        check_options(self, start.classifier)
 
     def _take(self, trained: model_file.TrainedModel) -> None:
         """Become a classifier of this model, all at once."""

@@ -28,7 +28,7 @@ from tidegate.preparing import Prepared, prepare
 from tidegate.stored import Texts, Work
 from tidegate.text import FIRST_WORD_ID, Vocabulary
 from tidegate.training import EpochResult, StepResult, train_steps
-from tidegate.vectors import WordVectors, read_vectors
+from tidegate.vectors import WordVectors, check_beginning, read_vectors
 
 if TYPE_CHECKING:
     from tidegate.continuing import Start
@@ -81,6 +81,7 @@ def in_memory(
     start: Start | None,
 ) -> FitEvents:
     """See ``TextClassifier.fit_steps``, whose arguments these are, and ``fit_events``."""
+    _check_vectors_file(options, start, goes_on=_goes_on(checkpoint, resume))
     prepared = prepare(
         options, texts, labels, sample_weight=sample_weight, validation=validation, start=start
     )
@@ -101,6 +102,7 @@ def on_disk(
     start: Start | None,
 ) -> StreamEvents:
     """See ``TextClassifier.fit_stream_steps``, whose arguments these are, and ``fit_events``."""
+    _check_vectors_file(options, start, goes_on=_goes_on(checkpoint, resume))
     with Work(None if folder is None else check_path("folder", folder)) as work:
         prepared = yield from prepare_portions(
             options, portions, work, validation=validation, test=test, start=start
@@ -130,8 +132,7 @@ def fit_events(
             f"patience={options.patience} waits for a better validation, and there are no texts "
             "to validate on; set validation_fraction to 0.1, say"
         )
-    resume = check_flag("resume", resume)
-    goes_on = resume and checkpoint is not None and check_path("checkpoint", checkpoint).exists()
+    goes_on = _goes_on(checkpoint, resume)
     vectors = None if goes_on else _read_vectors(options, tokenizer.vocabulary, start)
     # A small corpus has fewer words than there are ids.
     config = replace(
@@ -221,17 +222,33 @@ def _begin_with_contexts(model: TextModel, texts: Texts, seed: int) -> None:
         WordVectors(ids, values, wanted=len(table) - FIRST_WORD_ID).fill(table)
 
 
+def _goes_on(checkpoint: str | os.PathLike[str] | None, resume: bool) -> bool:
+    """Whether there is a run to go on from."""
+    resume = check_flag("resume", resume)
+    return resume and checkpoint is not None and check_path("checkpoint", checkpoint).exists()
+
+
+def _vectors_size(options: TextClassifier, start: Start | None) -> int | None:
+    """Numbers that each vector of the options' file must have; None for what it has."""
+    if start is None:
+        return options.embedding_size
+    return start.classifier.model_.config.embedding_size
+
+
+def _check_vectors_file(options: TextClassifier, start: Start | None, *, goes_on: bool) -> None:
+    """Look whether the file of vectors is one now, and not after the texts were read."""
+    if options.vectors is not None and not goes_on:
+        check_beginning(options.vectors, _vectors_size(options, start))
+
+
 def _read_vectors(
     options: TextClassifier, vocabulary: Vocabulary, start: Start | None
 ) -> WordVectors | None:
     """What the options' file has for the words, of which a trained model keeps its own."""
     if options.vectors is None:
         return None
-    size, known = options.embedding_size, 0
-    if start is not None:
-        trained = start.classifier
-        size = trained.model_.config.embedding_size
-        known = len(trained.tokenizer_.vocabulary.words)
+    known = 0 if start is None else len(start.classifier.tokenizer_.vocabulary.words)
+    size = _vectors_size(options, start)
     return read_vectors(options.vectors, vocabulary, size=size, known=known)
 
 

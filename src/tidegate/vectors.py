@@ -118,26 +118,7 @@ def read_vectors(
     name = os.fspath(path)
     with open_stream(Source(Path(path), "txt")) as stream:
         lines = _lines(stream, name)
-        first = next(lines, None)
-        if first is None:
-            raise DataError(f"{name} is empty; give a file of words and their vectors")
-        number, line = first
-        promised = None
-        if _HEADER.fullmatch(line):
-            promised, own_size = map(int, line.split(b" "))
-            begin: list[tuple[int, bytes]] = []
-        else:
-            own_size, begin = _size_of(line, name), [(number, line)]
-        if not 1 <= own_size <= LARGEST:
-            raise DataError(
-                f"{name}, line 1: vectors of {own_size:,} numbers; give a file of words and their "
-                f"vectors, of 1 to {LARGEST:,} numbers"
-            )
-        if size is not None and size != own_size:
-            raise ConfigError(
-                f"embedding_size={size} is not that of {name}, whose vectors have {own_size} "
-                "numbers; leave embedding_size out, or give other vectors"
-            )
+        own_size, promised, begin = _beginning(lines, name, size)
         found = _Found(vocabulary, known, own_size, name)
         for number, line in chain(begin, lines):
             found.read(number, line)
@@ -147,6 +128,40 @@ def read_vectors(
             f"{found.lines:,}; copy or download it again"
         )
     return found.result()
+
+
+def check_beginning(path: str | os.PathLike[str], size: int | None = None) -> None:
+    """The errors of ``read_vectors`` for what the file's first line shows, without reading on."""
+    name = os.fspath(path)
+    with open_stream(Source(Path(path), "txt")) as stream:
+        _beginning(_lines(stream, name), name, size)
+
+
+def _beginning(
+    lines: Iterator[tuple[int, bytes]], name: str, size: int | None
+) -> tuple[int, int | None, list[tuple[int, bytes]]]:
+    """What the first line tells: numbers of a vector, words if it is a header, else itself."""
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{name} is empty; give a file of words and their vectors")
+    number, line = first
+    promised = None
+    begin: list[tuple[int, bytes]] = []
+    if _HEADER.fullmatch(line):
+        promised, own_size = map(int, line.split(b" "))
+    else:
+        own_size, begin = _size_of(line, name), [(number, line)]
+    if not 1 <= own_size <= LARGEST:
+        raise DataError(
+            f"{name}, line 1: vectors of {own_size:,} numbers; give a file of words and their "
+            f"vectors, of 1 to {LARGEST:,} numbers"
+        )
+    if size is not None and size != own_size:
+        raise ConfigError(
+            f"embedding_size={size} is not that of {name}, whose vectors have {own_size} "
+            "numbers; leave embedding_size out, or give other vectors"
+        )
+    return own_size, promised, begin
 
 
 class _Found:
