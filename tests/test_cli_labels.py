@@ -139,6 +139,23 @@ def test_predict_uses_the_threshold(
         assert lines == [f"{one}\t{p:.6f}" for one, p in zip(said, expected, strict=True)]
 
 
+def test_predict_writes_the_mark_that_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ("a hilarious tragic story", "soldiers", "the film had music")
+    assert run("predict", "model.safetensors", *texts, "--label-separator", " | ") == 0
+    printed = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert run("predict", "model.safetensors", *texts, "--json") == 0
+    named = [json.loads(line)["labels"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [" | ".join(held) for held in named]
+    assert [len(held) for held in named] == [2, 1, 0]
+    Path("new.csv").write_text("text\n" + "\n".join(texts) + "\n", encoding="utf-8")
+    command = ("predict", "model.safetensors", "--input", "new.csv", "--output", "out.csv")
+    assert run(*command, "--label-separator", "|") == 0
+    cells = [line.split(",")[1] for line in Path("out.csv").read_text().splitlines()[1:]]
+    assert cells == ["|".join(held) for held in named]
+    assert run("evaluate", "model.safetensors", "out.csv", "--label-separator", "|") == 0
+    assert "accuracy 1.0000" in capsys.readouterr().out
+
+
 def test_info_tells_of_factors_thresholds_and_several_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +188,22 @@ def test_info_tells_of_factors_thresholds_and_several_labels(
         (
             ["evaluate", "one.safetensors", "held_out.csv", "--label-separator", ";"],
             "--label-separator ';' is for models of several labels a text, and this one says one",
+        ),
+        (
+            ["predict", "model.safetensors", "a", "--label-separator", "u"],
+            "the model's label 'fun' has 'u' in it",
+        ),
+        (
+            ["predict", "model.safetensors", "a", "--label-separator", " "],
+            "--label-separator=' ' is blank",
+        ),
+        (
+            ["predict", "model.safetensors", "a", "--label-separator", "|", "--json"],
+            "--json lists the labels of a text: leave out --label-separator",
+        ),
+        (
+            ["predict", "one.safetensors", "soldiers", "--label-separator", "|"],
+            "--label-separator '|' is for models of several labels a text, and this one says one",
         ),
         (
             ["train", "train.csv", "-o", "x", "--label-separator", " "],

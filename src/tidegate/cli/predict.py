@@ -51,6 +51,15 @@ def predict(
     table_format: options.Format = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
+    label_separator: Annotated[
+        str | None,
+        typer.Option(
+            "--label-separator",
+            metavar="MARK",
+            help="What to write between the labels of a text, where a model may say several; "
+            "';' if nothing is said.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -80,6 +89,8 @@ def predict(
         "--delimiter": delimiter,
     }
     _check_options(texts, table, output, given, encoding, as_json=as_json)
+    if as_json and label_separator is not None:
+        raise ConfigError("--json lists the labels of a text: leave out --label-separator")
 
     # Imported late: help and errors in the options must not wait for NumPy.
     from tidegate import data
@@ -89,13 +100,14 @@ def predict(
     if table is not None:
         source = data.source_of(table, format=table_format, encoding=encoding, delimiter=delimiter)
     if source is not None and output is not None:
-        _classify_table(model, source, output, text_column)
+        _classify_table(model, source, output, text_column, label_separator)
         return
     classifier = TextClassifier.load(model)
+    mark = None if as_json else labels.joining_mark(classifier, label_separator)
     if texts:
         _check_texts(classifier, texts)
     for block in _blocks(texts, source, encoding, text_column):
-        _print(classifier, block, as_json=as_json)
+        _print(classifier, block, mark)
 
 
 def _check_options(
@@ -178,20 +190,22 @@ def _blocks(
                 yield block
 
 
-def _print(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
-    """One line for each text, flushed together."""
+def _print(classifier: TextClassifier, texts: list[str], mark: str | None) -> None:
+    """One line for each text, flushed together. mark: between several labels; None for JSON."""
     found = answers.predictions(classifier, texts)
-    if as_json:
+    if mark is None:
         for text, answer in zip(texts, found, strict=True):
             terminal.write(terminal.json_text({"text": text, **answer}) + "\n")
     else:
         for answer in found:
             said = answer["labels"] if "labels" in answer else answer["label"]
-            terminal.write(f"{labels.field(said)}\t{answer['probability']:.6f}\n")
+            terminal.write(f"{labels.field(said, mark)}\t{answer['probability']:.6f}\n")
     terminal.flush()
 
 
-def _classify_table(model: Path, source: Source, output: Path, text_column: str | None) -> None:
+def _classify_table(
+    model: Path, source: Source, output: Path, text_column: str | None, separator: str | None
+) -> None:
     """Write the table in ``source`` to ``output``, with its labels and their probabilities."""
     from tidegate import data
     from tidegate.estimator import TextClassifier
@@ -201,11 +215,12 @@ def _classify_table(model: Path, source: Source, output: Path, text_column: str 
     data.check_target(target)
     atomic.check_writable(output)
     classifier = TextClassifier.load(model)
+    mark = labels.joining_mark(classifier, separator)
 
     def answer(texts: list[str]) -> tuple[list[object], list[float]]:
         said, right = answers.decided(classifier, classifier.predict_proba(texts))
-        joined = [labels.joined(each) if isinstance(each, tuple) else each for each in said]
-        return joined, [round(sure, 6) for sure in right]
+        cells = [labels.joined(each, mark) if isinstance(each, tuple) else each for each in said]
+        return cells, [round(sure, 6) for sure in right]
 
     with data.open_texts(source, text_column=text_column, all_keys=True) as texts:
         data.write_predictions(target, texts, ("label", "probability"), answer)

@@ -6,7 +6,7 @@ from tidegate.data.dataset import Dataset, LabeledTexts
 from tidegate.data.formats import Source, Target, source_of, target_of
 from tidegate.data.imdb import load_imdb
 from tidegate.data.notes import notes
-from tidegate.data.separated import check_separated, split_labels
+from tidegate.data.separated import check_separated, check_separator, split_labels
 from tidegate.data.sources import load
 from tidegate.data.streams import (
     LabeledPortions,
@@ -29,6 +29,7 @@ __all__ = [
     "Target",
     "TextStream",
     "check_separated",
+    "check_separator",
     "check_target",
     "is_large",
     "load",
