@@ -52,9 +52,10 @@ def test_files_come_whole_and_agree(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed[0].startswith("data: train.csv (")
     described = "64 training, 16 validation and 20 test texts; 2 runs: gru, linear, 1 seed"
     assert printed[1] == described
-    assert printed[2].startswith("1/2  gru seed 0  epoch 1/1  ")
-    assert printed[3].startswith("2/2  linear seed 0  ")
-    assert printed[4].split()[:3] == ["model", "gates", "state"]
+    assert printed[2] == "looking for deciding words with a linear model of 64 training texts"
+    assert printed[3].startswith("1/2  gru seed 0  epoch 1/1  ")
+    assert printed[4].startswith("2/2  linear seed 0  ")
+    assert printed[5].split()[:3] == ["model", "gates", "state"]
     assert any(line.startswith("Take the ") for line in printed)
     assert printed[-3:] == ["c.json", "c.md", "c.html"]
     report = json.loads(Path("c.json").read_text(encoding="utf-8"))

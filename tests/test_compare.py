@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tidegate.compare import (
     Part,
     Parts,
     Plan,
+    Probing,
     compare_steps,
     hold_out,
     process,
@@ -66,7 +69,9 @@ PARTS = Parts(corpus(120, ["good", "bad"], 1), corpus(60, ["good", "bad"], 2))
 PLAN = Plan(models=("rnn", "gru", "linear"), seeds=2, first_seed=3, preset="lecture", options=SMALL)
 
 
-def finished(events: Iterator[Going | Done | Comparison]) -> tuple[list[Done], dict[str, Any]]:
+def finished(
+    events: Iterator[Probing | Going | Done | Comparison],
+) -> tuple[list[Done], dict[str, Any]]:
     done: list[Done] = []
     for event in events:
         if isinstance(event, Done):
@@ -101,6 +106,11 @@ def test_models_take_turns_and_tell_what_they_do(compared: Compared) -> None:
     assert [(e.turn.model, e.event.epoch, e.epochs) for e in epochs] == [
         *(("rnn", 1, 2), ("rnn", 2, 2), ("gru", 1, 2), ("gru", 2, 2)) * 2
     ]
+
+
+def test_the_linear_model_of_the_probes_is_told(compared: Compared) -> None:
+    assert [event for event in compared[0] if isinstance(event, Probing)] == [Probing(90)]
+    assert isinstance(compared[0][0], Probing)
 
 
 def test_a_network_is_the_one_that_fit_trains(compared: Compared, tmp_path: Path) -> None:
@@ -430,6 +440,23 @@ def test_a_process_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(DataError, match="bad texts"):
         list(process.run(job, tmp_path))
     assert issubclass(DataError, TidegateError)
+
+
+def test_a_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
+    """The system closes the pipe of a process that is killed, too."""
+    process.write_texts(tmp_path / "texts", PARTS, None)
+    long = Plan(**{**PLAN.to_json(), "models": ("rnn",), "options": SMALL | {"epochs": 10_000}})
+    process.Job(long, "rnn", 3, str(tmp_path / "texts")).write(tmp_path / "job")
+    with subprocess.Popen(
+        [sys.executable, *process._WORKER, str(tmp_path / "job")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert b'"epochs": 10000' in worker.stdout.readline()
+        worker.stdin.close()
+        assert worker.wait(60) == 1
 
 
 def test_texts_and_labels_that_can_not_be_compared() -> None:

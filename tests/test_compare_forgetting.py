@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tidegate import ops, reference
+from tidegate import TextClassifier, ops, reference
 from tidegate.batch import PackedBatch, TokenizedTexts
 from tidegate.compare.forgetting import (
     fading,
@@ -13,6 +16,7 @@ from tidegate.compare.forgetting import (
     shown_distances,
     state_gradient_norms,
 )
+from tidegate.fitting import untrained_model
 from tidegate.model import ModelConfig, TextModel
 
 STEPS, INPUTS, HIDDEN, VOCABULARY = 7, 3, 5, 11
@@ -164,3 +168,30 @@ def test_the_longest_texts_and_some_distances() -> None:
     assert many[:11] == list(range(11))
     assert many[-1] == 399
     assert len(many) < 60
+
+
+@pytest.mark.parametrize("begun", ["at random", "with vectors", "with contexts"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_before_training_is_where_training_began(
+    begun: str, separate: bool, tmp_path: Path
+) -> None:
+    """A training of steps that are too small to change a number stays there."""
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice([f"w{i}" for i in range(20)], 9)) for _ in range(60)]
+    labels = ["good", "bad"] * 30
+    options: dict[str, Any] = {"hidden_size": 5, "embedding_size": 3, "max_length": 8, "epochs": 1}
+    options |= {"learning_rate": 1e-30, "clip_norm": 1.0, "random_state": 7, "batch_size": 8}
+    if begun == "with vectors":
+        (tmp_path / "vectors").write_text("w3 1 2 3\nw7 -3 2 1\n", encoding="utf-8")
+        options["vectors"] = tmp_path / "vectors"
+    options["context_vectors"] = begun == "with contexts"
+    held = (texts[:9], labels[:9]) if separate else None
+    fitted = TextClassifier(**options).fit(texts, labels, validation=held)
+    learnt, rest = fitted.split(len(texts))
+    rows = np.concatenate([learnt, rest]) if separate else learnt
+    found = untrained_model(fitted, texts, rows).parameters
+    for name, value in fitted.model_.parameters.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-25, err_msg=name)
+    plain = TextModel.initialize(fitted.model_.config, 7, fitted.model_.precision).parameters
+    same = np.array_equal(plain["embedding.weight"], found["embedding.weight"])
+    assert same == (begun == "at random")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -220,6 +220,27 @@ def _begin_with_contexts(model: TextModel, texts: Texts, seed: int) -> None:
     ids, values = context_vectors(texts, len(table), FIRST_WORD_ID, table.shape[1], seed)
     if len(ids):
         WordVectors(ids, values, wanted=len(table) - FIRST_WORD_ID).fill(table)
+
+
+def untrained_model(
+    fitted: TextClassifier, texts: Sequence[str], rows: npt.NDArray[np.int64]
+) -> TextModel:
+    """The model that a classifier's ``fit`` began with: its words' vectors from where they were.
+
+    fitted: what came of it, in memory and from the beginning. texts: all that it was given. rows:
+    those that it learnt from, in their order.
+    """
+    trained, tokenizer = fitted.model_, fitted.tokenizer_
+    seed = fitted._train_config(epochs=1).seed
+    model = TextModel.initialize(trained.config, seed, trained.precision)
+    if fitted.vectors is not None:
+        size = trained.config.embedding_size
+        vectors = read_vectors(fitted.vectors, tokenizer.vocabulary, size=size)
+        vectors.fill(model.parameters["embedding.weight"])
+    elif fitted.context_vectors:
+        read = tokenizer.read(texts, trained.config.max_length).select(rows)
+        _begin_with_contexts(model, read.rows, seed)
+    return model
 
 
 def _goes_on(checkpoint: str | os.PathLike[str] | None, resume: bool) -> bool:

@@ -158,10 +158,9 @@ def _parts(dataset: Dataset, separator: str | None, share: float | None) -> Part
 
 
 def _described(plan: Plan, parts: Parts) -> str:
-    held = parts.validation
-    count = len(parts.train)
-    kept = plan.classifier(plan.networks[0], plan.first_seed).split(count)
-    training, validation = (count, len(held)) if held is not None else map(len, kept)
+    held = parts.held_of_train(plan)
+    training = len(parts.train) - held
+    validation = held if parts.validation is None else len(parts.validation)
     runs = f"{len(plan.runs)} runs: {', '.join(plan.models)}, {plan.seeds} seed"
     return (
         f"{training:,} training, {validation:,} validation and {len(parts.test):,} test texts; "
@@ -170,8 +169,14 @@ def _described(plan: Plan, parts: Parts) -> str:
 
 
 def _show(event: Any, bar: TrainingBar, *, quiet: bool) -> None:
+    from tidegate.compare import Probing
     from tidegate.training import EpochResult
 
+    if isinstance(event, Probing):
+        if not quiet:
+            count = f"{event.texts:,} training texts"
+            terminal.say(f"looking for deciding words with a linear model of {count}")
+        return
     turn = event.turn
     name = f"{turn.number}/{turn.total}  {turn.model} seed {turn.seed}"
     if hasattr(event, "result"):

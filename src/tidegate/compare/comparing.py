@@ -27,6 +27,13 @@ _NO_RUNS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionE
 
 
 @dataclass(frozen=True)
+class Probing:
+    """Before the first run, a linear model of so many texts looks for deciding words."""
+
+    texts: int
+
+
+@dataclass(frozen=True)
 class Turn:
     """One of all runs. number: from 1 to total."""
 
@@ -103,7 +110,7 @@ def compare(
 
 def compare_steps(
     plan: Plan, parts: Parts, *, work: Path | None = None, resume: bool = False
-) -> Iterator[Going | Done | Comparison]:
+) -> Iterator[Probing | Going | Done | Comparison]:
     """Do every run and yield what happens, at last the Comparison.
 
     work: a file that keeps each finished run, so that ``resume`` has to do only the others; it
@@ -125,6 +132,7 @@ def compare_steps(
     with tempfile.TemporaryDirectory(prefix="tidegate-compare-") as folder:
         texts = Path(folder, "texts.jsonl")
         if missing:
+            yield Probing(len(parts.train) - parts.held_of_train(plan))
             process.write_texts(texts, parts, _probes(plan, parts))
         for turn in turns:
             done = kept.results.get((turn.model, turn.seed))

@@ -190,6 +190,13 @@ class Parts:
     test: Part
     validation: Part | None = None
 
+    def held_of_train(self, plan: Plan) -> int:
+        """How many texts of ``train`` each seed keeps to validate on."""
+        if self.validation is not None:
+            return 0
+        options = plan.classifier(plan.networks[0], plan.first_seed)
+        return len(options.split(len(self.train))[1])
+
     def digest(self) -> str:
         """What tells these texts and labels from others."""
         found = hashlib.sha256()

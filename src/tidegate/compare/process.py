@@ -112,8 +112,8 @@ class Told:
 def run(job: Job, folder: Path) -> Iterator[Told | RunResult]:
     """Do the job in a process of its own, yielding what it tells and at last its result.
 
-    The process ends when the iterator does. Raises the TidegateError that ended it, TrainingError
-    if it broke.
+    The process ends when the iterator does, and when this process does, however it ends. Raises the
+    TidegateError that ended it, TrainingError if it broke.
     """
     path = folder / "job.json"
     job.write(path)
@@ -123,7 +123,7 @@ def run(job: Job, folder: Path) -> Iterator[Told | RunResult]:
         subprocess.Popen(  # noqa: S603 (this package's own module)
             [sys.executable, *_WORKER, str(path)],
             stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # nothing goes through: its end tells that this process is gone
             stderr=errors,
             cwd=folder,  # no file of the user's there to take for a module
             env=_environment(),

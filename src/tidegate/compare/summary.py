@@ -33,14 +33,11 @@ def summarize(plan: Plan, parts: Parts, results: Sequence[RunResult]) -> dict[st
     rows = [_row(name, runs[name], shared) for name in plan.models]
     sound = [row["model"] for row in rows if row["failure"] is None]
     _add_costs([row for row in rows if row["failure"] is None])
-    validation = 0 if parts.validation is None else len(parts.validation)
-    if parts.validation is None:
-        options = plan.classifier(plan.networks[0], plan.first_seed)
-        validation = len(options.split(len(parts.train))[1])
+    held = parts.held_of_train(plan)
     return {
         "texts": {
-            "train": len(parts.train) - (0 if shared else validation),
-            "validation": validation,
+            "train": len(parts.train) - held,
+            "validation": held if parts.validation is None else len(parts.validation),
             "validation_shared": shared,
             "test": len(parts.test),
             "guessing": guessing(parts),

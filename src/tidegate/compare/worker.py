@@ -4,7 +4,7 @@
 
 JOB is a file of JSON that ``process`` writes. What happens is told on standard output, a line of
 JSON each: ``{"step": ...}``, ``{"epoch": ...}``, at the end ``{"result": ...}`` or
-``{"error": ...}``.
+``{"error": ...}``. Standard input says nothing; when it ends, the asker is gone, and so is this.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from tidegate.compare.plan import MODELS, Part, Parts
 from tidegate.compare.runs import Answers, Distances, RunResult
 from tidegate.errors import TidegateError, TrainingError
 from tidegate.estimator import TextClassifier
-from tidegate.model import TextModel
+from tidegate.fitting import untrained_model
 from tidegate.scores import calibration_error, log_loss
 from tidegate.targets import targets_of
 from tidegate.thresholds import chosen
@@ -52,6 +53,7 @@ _GATES = {"gru": 2, "lstm": 3, "rnn": 0}
 
 def main(job_path: str) -> None:
     """Do the job; every error ends as a line."""
+    threading.Thread(target=_end_with_asker, daemon=True).start()
     # Whatever a library prints goes to standard error; only lines of ours go to the asker.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -68,6 +70,13 @@ def main(job_path: str) -> None:
         tell({"error": type(error).__name__, "message": str(error)})
     except MemoryError as error:
         tell({"error": "TrainingError", "message": f"not enough memory ({error})"})
+
+
+def _end_with_asker() -> None:
+    """End this process when the one that reads its lines ends, even if that was killed."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
 
 
 def run(job: process.Job, parts: Parts, probes: process.ProbeTexts | None, tell: Tell) -> RunResult:
@@ -90,7 +99,7 @@ def run(job: process.Job, parts: Parts, probes: process.ProbeTexts | None, tell:
         classifier.save(path)
         result["file_bytes"] = path.stat().st_size
     if isinstance(classifier, TextClassifier):
-        result |= _fading(classifier, parts.test)
+        result |= _fading(classifier, parts)
         if probes is not None:
             result["distances"] = _at_distances(classifier, parts.test, probes)
     return RunResult(job.model, job.seed, **result)
@@ -193,13 +202,16 @@ def _milliseconds(classifier: TextClassifier | LinearClassifier, texts: Sequence
     return 1000.0 * float(np.median(seconds[_WARM_TEXTS:]))
 
 
-def _fading(classifier: TextClassifier, part: Part) -> dict[str, Fading]:
+def _fading(classifier: TextClassifier, parts: Parts) -> dict[str, Fading]:
     """How gradients fade over the longest test texts, with the first weights and the last."""
-    model = classifier.model_
-    encoded = classifier.tokenizer_.encode_all(part.texts, model.config.max_length)
+    model, test = classifier.model_, parts.test
+    encoded = classifier.tokenizer_.encode_all(test.texts, model.config.max_length)
     rows = longest_rows(encoded.lengths)
-    texts, targets = encoded.select(rows), _targets(classifier, part)[rows]
-    untrained = TextModel.initialize(model.config, classifier.random_state, model.precision)
+    texts, targets = encoded.select(rows), _targets(classifier, test)[rows]
+    learnt, held = classifier.split(len(parts.train))
+    if parts.validation is not None:
+        learnt = np.concatenate([learnt, held])
+    untrained = untrained_model(classifier, parts.train.texts, learnt)
     return {
         "initial": fading(untrained, texts, targets),
         "trained": fading(model, texts, targets),
