@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidegate.compare.words import (
+from tidegate.compare.figures import (
     Report,
+    interval,
+    label,
+    megabytes,
+    p_value,
+    percent,
+    points,
+    seconds,
+    share,
+    sound,
+)
+from tidegate.compare.words import (
     advice,
     distance_words,
     fading_words,
     failures,
-    interval,
-    label,
-    megabytes,
     method,
     notes,
-    p_value,
-    percent,
-    points,
     scattered,
-    seconds,
     setting,
-    share,
-    sound,
     test_words,
 )
 
