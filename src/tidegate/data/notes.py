@@ -18,6 +18,7 @@ SHORTEST_SLIP = 4  # letters of the longer one; "cat" and "car" are two words
 
 _SHOWN = 5
 _LONGEST_LABEL = 100  # characters; a longer one is a text, and not looked at for slips
+_MOST_NEAR = 50  # labels that are the same but for one letter; more are no slips
 
 
 def notes(found: Survey) -> list[str]:
@@ -103,7 +104,7 @@ def _slips(found: Survey) -> list[str]:
     groups = []
     for label, count in found.classes.items():  # the most frequent first
         name = " ".join(label.casefold().split())
-        if len(name) > _LONGEST_LABEL:
+        if not SHORTEST_SLIP - 1 <= len(name) <= _LONGEST_LABEL:
             continue
         keys = {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}
         others = dict.fromkeys(other for key in keys for other in near.get(key, ()))
@@ -114,7 +115,9 @@ def _slips(found: Survey) -> list[str]:
                 f"{label!r} ({count:,}) beside {frequent!r} ({found.classes[frequent]:,})"
             )
         for key in keys:
-            near.setdefault(key, []).append(label)
+            found_near = near.setdefault(key, [])
+            if len(found_near) < _MOST_NEAR:  # the most frequent ones
+                found_near.append(label)
     if not groups:
         return []
     more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
