@@ -84,6 +84,21 @@ def test_the_same_split_and_model_as_train(capsys: pytest.CaptureFixture[str]) -
     assert TextClassifier.load("m").model_.config.bidirectional
 
 
+def test_the_command_that_is_told_trains_what_is_recommended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--cells", "gru-before", "--seeds", 1, "--test", "held.csv", "--preset", "fast")
+    assert run("compare", "train.csv", *options, *SMALL, "--report", "c.json") == 0
+    (command,) = re.findall(r"^`tidegate (.*)` trains it\.$", capsys.readouterr().out, re.MULTILINE)
+    own = shlex.split(command.replace("SOURCE", "train.csv"))
+    assert run(*own, "--test", "held.csv", "-o", "m", "--report", "t.json") == 0
+    compared, trained = (json.loads(Path(name).read_text()) for name in ("c.json", "t.json"))
+    (row,) = compared["models"]
+    assert row["test"]["accuracy"] == trained["test"]["accuracy"]
+    assert row["seeds"][0]["epochs"][0]["val_loss"] == trained["epochs"][0]["val_loss"]
+    assert trained["config"]["reset"] == "before"
+
+
 def test_several_labels_and_texts_to_choose_by(capsys: pytest.CaptureFixture[str]) -> None:
     for name, count in (("many.csv", 100), ("choose.csv", 40)):
         rows = [

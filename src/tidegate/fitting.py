@@ -231,7 +231,7 @@ def untrained_model(
     those that it learnt from, in their order.
     """
     trained, tokenizer = fitted.model_, fitted.tokenizer_
-    seed = fitted._train_config(epochs=1).seed
+    seed = int(fitted.random_state)
     model = TextModel.initialize(trained.config, seed, trained.precision)
     if fitted.vectors is not None:
         size = trained.config.embedding_size
