@@ -20,12 +20,8 @@ import tables_speed
 from machine import ROOT
 from result_files import FIGURES, RESULTS, Results, Table
 
-DOCUMENTS = [
-    ROOT / "docs" / name
-    for name in (
-        *("performance.md", "explaining.md", "models.md", "data.md", "lecture.md", "serving.md"),
-    )
-]
+NAMES = ("performance", "explaining", "models", "data", "lecture", "serving", "comparing")
+DOCUMENTS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 MISSING = "Not measured yet.\n"
 MARKED = re.compile(
     r"(?P<begin><!-- (?P<kind>table|figure): (?P<name>[\w-]+) begin -->\n).*?"
