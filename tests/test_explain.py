@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreign import random_classifier
 from tidegate import TextClassifier, cli, slopes
 from tidegate.errors import ConfigError, DataError, NotFittedError
 from tidegate.explain import METHODS, explain, strength, words_and_gaps
-from tidegate.model import TextModel
+from tidegate.model import ModelConfig, TextModel
 from tidegate.text import START_MARK, UNKNOWN_ID, Tokenizer
 from tidegate.tokens import BREAK, TOKENIZERS, TokenizerKind, place_tokens, tokens
 
@@ -249,6 +250,33 @@ def test_gradients_are_slopes(
             moved.model_ = type(model.model_)(model.model_.config, parameters)
             odds.append(log_odds(moved, text, found.label))
         assert value == pytest.approx((odds[0] - odds[1]) / 0.02, rel=0.02, abs=2e-3)
+
+
+def test_padding_that_is_read_from_the_end_is_no_word() -> None:
+    config = ModelConfig(
+        vocabulary_size=9,
+        embedding_size=3,
+        hidden_size=5,
+        max_length=7,
+        masked=False,
+        bidirectional=True,
+    )
+    model = random_classifier(config, 3)
+    moved = copy.copy(model)
+    for text in ("w1", "w3 w1 zz w2", "w4 w2 w1 w0 w3"):
+        found = explain(model, text, method="gradient")
+        for word, value in zip(found.tokens, found.contributions.tolist(), strict=True):
+            odds = []
+            for factor in (1.01, 0.99):
+                parameters = {name: each.copy() for name, each in model.model_.parameters.items()}
+                number = model.tokenizer_.vocabulary.id_of(word)
+                parameters["embedding.weight"][number] *= np.float32(factor)
+                moved.model_ = TextModel(config, parameters)
+                odds.append(log_odds(moved, text, found.label))
+            assert value == pytest.approx((odds[0] - odds[1]) / 0.02, rel=0.01, abs=2e-4)
+    vocabulary = model.tokenizer_.vocabulary
+    model.tokenizer_ = Tokenizer("words", vocabulary, start=False, unknown=False)
+    assert explain(model, "zz zz").contributions.tolist() == [0.0, 0.0]
 
 
 def test_several_classes(isa: str) -> None:

@@ -135,7 +135,7 @@ class Erasure:
 
     def read(self, kept: Bools) -> ContextRows:
         """What the network reads of the words that are kept. kept: [V, T], settled."""
-        most, longest = self.model.config.max_length, 0
+        most, longest = self.model.config.max_length, 1
         contexts: list[int] = []
         places: list[Int64] = []
         for i, row in enumerate(kept):

@@ -160,7 +160,8 @@ class _Contexts:
         own = batch.rows[position_rows(batch)]  # which of ``rows`` each position is of
         steps = np.repeat(np.arange(batch.steps), np.diff(batch.step_offsets))
         before_end = batch.steps - steps  # 1 for a row's last position
-        places = self._read.places[rows[own], self._read.rows.lengths[rows[own]] - before_end]
+        at = self._read.rows.lengths[rows[own]] - before_end  # below 0 of padding that is read
+        places = np.where(at < 0, -1, self._read.places[rows[own], np.maximum(at, 0)])
         ids = batch.words[batch.index]
         vectors = ops.gather_rows(model.parameters["embedding.weight"], ids)
         dense = vectors.copy()
@@ -174,8 +175,8 @@ class _Contexts:
         slopes = backward(d_logits.astype(np.float32), None)[: batch.positions]
         values = np.einsum("ne,ne->n", vectors[: batch.positions], slopes, dtype=np.float64)
         words = np.nonzero(self._counts[places])[0]
-        at = self._read.contexts[rows[own[words]]] * self._kept.shape[1] + places[words]
-        return totals, d_totals, at, values[words]
+        cells = self._read.contexts[rows[own[words]]] * self._kept.shape[1] + places[words]
+        return totals, d_totals, cells, values[words]
 
     def _besides(self, rows: Int64, grown: Float64) -> Float64:
         """[B, L] what n-grams add."""
