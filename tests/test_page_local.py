@@ -20,7 +20,7 @@ from foreign import random_classifier, random_config
 from tidegate import TextClassifier, answers, page
 from tidegate.explain import explain
 from tidegate.interop.html_characters import character_tables
-from tidegate.interop.html_export import _KEEPS, export_html
+from tidegate.interop.html_export import _KEEPS, export_html, unpack
 from tidegate.model import ModelConfig, TextModel
 from tidegate.ngrams import NgramModel
 from tidegate.tokens import TOKENIZERS, TokenizerKind, place_tokens, tokens
@@ -172,7 +172,7 @@ def test_answers_explanations_and_traces_are_pythons(
         label = classifier.classes_.tolist()[-1]
         _near(
             _call(watched, "explain", text, {"label": label}),
-            explain(classifier, text, label=label, method="occlusion").to_json(),
+            explain(classifier, text, label=label).to_json(),
             1e-4,
         )
     if classifier.tokenizer_.unknown and classifier.tokenizer_.start:
@@ -216,7 +216,7 @@ def test_the_lectures_tokens_and_padding(watched: Watched, tmp_path: Path) -> No
     _open(watched, classifier, tmp_path)
     for text in ("A LOVELY film!", "don't", "it was " * 30 + "lovely"):
         found = _call(watched, "explain", text, {})
-        _near(found, explain(classifier, text, method="occlusion").to_json(), 1e-4)
+        _near(found, explain(classifier, text).to_json(), 1e-4)
 
 
 def test_a_text_without_words_is_told(watched: Watched, tmp_path: Path) -> None:
@@ -230,3 +230,150 @@ def test_the_file_checks_itself(watched: Watched, tmp_path: Path) -> None:
     checked = watched.page.evaluate("window.backend.check()")
     assert checked["texts"] == 8
     assert 0 < checked["largest"] < 1e-5
+
+
+_SIZES = {"vocabulary_size": 29, "embedding_size": 5, "hidden_size": 7, "max_length": 23}
+
+_CONTRIBUTION_CASES: dict[str, dict[str, Any]] = {
+    "gru, reset after": {},
+    "gru, reset before, three classes": {"reset": "before", "classes": 3},
+    "lstm": {"cell": "lstm"},
+    "rnn, padding": {"cell": "rnn", "masked": False},
+    "gru, padding, from both ends": {"masked": False, "bidirectional": True, "pooling": "mean"},
+    "lstm, two layers, normalised": {"cell": "lstm", "layers": 2, "layer_norm": True},
+    "gru, both directions, pooled": {"bidirectional": True, "pooling": "max+mean"},
+    "gru, reset before, three layers": {
+        **{"reset": "before", "layers": 3, "bidirectional": True, "layer_norm": True},
+        **{"pooling": "attention+last+max", "classes": 4},
+    },
+    "rnn, both directions, attention": {
+        **{"cell": "rnn", "bidirectional": True, "pooling": "attention"}
+    },
+    "n-grams": {"ngrams": 3},
+    "n-grams, three classes": {"ngrams": 2, "classes": 3, "bidirectional": True},
+    "n-grams, several labels": {"ngrams": 4, "classes": 3, "targets": "many", "cell": "lstm"},
+    "the start of long texts": {"keep": "start", "ngrams": 1},
+    "both ends of long texts": {"keep": "both", "bidirectional": True, "pooling": "max"},
+    "known words alone": {"unknown": False, "start": False, "bidirectional": True},
+}
+
+
+def _case(
+    *,
+    keep: str = "end",
+    start: bool = True,
+    unknown: bool = True,
+    ngrams: int = 0,
+    targets: str = "one",
+    **shape: Any,
+) -> TextClassifier:
+    config = ModelConfig(**{"masked": True, "classes": 2, **_SIZES, **shape})
+    classifier = random_classifier(config, 5)
+    if targets == "many":
+        config = replace(config, targets="many")
+        classifier.model_ = TextModel(config, classifier.model_.parameters)
+    if ngrams:
+        draw = np.random.default_rng(ngrams)
+        weights = draw.standard_normal((1 << 10, config.logits)).astype(np.float16)
+        bias = draw.standard_normal(config.logits).astype(np.float32)
+        classifier.ngrams_ = NgramModel("words", ngrams, weights.astype(np.float32), bias)
+        classifier.mix_ = (0.8, 0.3)
+    classifier.tokenizer_ = replace(classifier.tokenizer_, keep=keep, start=start, unknown=unknown)
+    return classifier
+
+
+_CONTRIBUTION_TEXTS = (
+    "w3",
+    "zz",
+    "w1 w2",
+    "w4 w4 w4 zz w4 w5 w4 w4",
+    "w1 w2\nw3<br /><br />w4 zz\r\n\r\n w5 , w6 .\nw7",
+    " ".join(f"w{i * i % 31}" for i in range(22)),  # 31 is more than the vocabulary has
+    " ".join(f"w{i * i * i % 23}" + "\n" * (i % 7 == 3) for i in range(61)),
+)
+
+
+@pytest.mark.parametrize("case", _CONTRIBUTION_CASES)
+def test_contributions_are_those_of_pythons_default(
+    watched: Watched, case: str, tmp_path: Path
+) -> None:
+    classifier = _case(**_CONTRIBUTION_CASES[case])
+    _open(watched, classifier, tmp_path)
+    for text in _CONTRIBUTION_TEXTS:
+        for label in (None, *classifier.classes_.tolist()[:2]):
+            wanted = explain(classifier, text, label=label)
+            found = _call(watched, "explain", text, {"label": label})
+            assert (found["label"], found["method"]) == (wanted.label, "staged")
+            contributions = [word["contribution"] for word in found["words"]]
+            np.testing.assert_allclose(contributions, wanted.contributions, atol=1e-4, err_msg=text)
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+def test_contributions_of_weights_as_they_are_stored(
+    watched: Watched, weights: str, tmp_path: Path
+) -> None:
+    classifier = _case(ngrams=2)
+    path = export_html(classifier, tmp_path / "m.html", weights=weights).paths[0]
+    content = path.read_text(encoding="utf-8")
+    layout = json.loads(content.split('id="tidegate-model">')[1].split("</script>")[0])["tensors"]
+    stored = unpack(layout, content.split('id="tidegate-weights">')[1].split("</script>")[0])
+    names = classifier.model_.parameters
+    classifier.model_ = TextModel(classifier.model_.config, {name: stored[name] for name in names})
+    watched.page.evaluate("(html) => window.open(html)", content)
+    text = _CONTRIBUTION_TEXTS[-1]
+    wanted = explain(classifier, text).to_json()
+    _near(_call(watched, "explain", text, {}), wanted, 1e-4)
+
+
+def test_places_and_weights_are_gausss(watched: Watched) -> None:
+    call = """async (points) =>
+      (await import("/local/explaining.js")).quadrature(points)"""
+    for points in (1, 4, 8, 32, 128):
+        found = np.array(watched.page.evaluate(call, points))
+        places, weights = np.polynomial.legendre.leggauss(points)
+        wanted = np.stack([(places + 1.0) / 2.0, weights / 2.0], axis=1)
+        np.testing.assert_allclose(found[::-1], wanted, atol=1e-13)
+
+
+_SAMPLED = """async ([text, mostWork]) => {
+  const { growthOf } = await import("/local/explaining.js");
+  const { Chart } = await import("/chart.js");
+  const { tokens } = window.backend.model.tokenizer.tokens(text);
+  const steps = growthOf(window.backend.model, tokens, 1, mostWork);
+  let step;
+  do step = steps.next(); while (!step.done);
+  const explanation = await window.backend.explain(text, { label: "label 1" });
+  const whole = explanation.words.map((word) => word.probability_after);
+  explanation.words.forEach((word, i) => (word.probability_after = step.value[i]));
+  const chart = new Chart({});
+  chart.element.style.width = "300px";
+  document.body.append(chart.element);
+  chart.show(explanation, "label 1");
+  const line = chart.element.querySelector(".line").getAttribute("d");
+  const said = chart.element.getAttribute("aria-label");
+  chart.element.remove();
+  return { sampled: step.value, whole, points: line.match(/[ML]/g).length, said };
+}"""
+
+
+def test_the_probability_is_sampled_where_it_is_much_work(watched: Watched, tmp_path: Path) -> None:
+    _open(watched, _case(bidirectional=True), tmp_path)
+    text = " ".join(f"w{i}" for i in range(20))
+    work = 2 * 7 * 21 * 20 * 21 / 2  # directions, a step's products, beginnings, half their length
+    for share, known in ((1, [*range(20)]), (6, [0, 6, 12, 18, 19]), (1e9, [0, 19])):
+        found = watched.page.evaluate(_SAMPLED, [text, work / share])
+        shown = [i for i, value in enumerate(found["sampled"]) if value is not None]
+        assert shown == known
+        assert [found["sampled"][i] for i in known] == [found["whole"][i] for i in known]
+        assert found["points"] == len(known)
+        place = "after each word" if share == 1 else f"after {len(known)} of 20 words"
+        assert found["said"].startswith(f"Probability of label 1 {place}: first")
+
+
+def test_what_is_read_again_is_not_sampled(watched: Watched, tmp_path: Path) -> None:
+    _open(watched, _case(keep="start", bidirectional=True, ngrams=2), tmp_path)
+    text = " ".join(f"w{i}" for i in range(40))
+    found = watched.page.evaluate(_SAMPLED, [text, 2e4])
+    shown = [i for i, value in enumerate(found["sampled"]) if value is not None]
+    assert 1 < shown[1] - shown[0] < 6
+    assert {*range(26, 40)} <= set(shown)

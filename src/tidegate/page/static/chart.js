@@ -1,10 +1,18 @@
 // The label's probability, growing word by word.
 
-import { draw, percent } from "./dom.js";
+import { counted, draw, percent } from "./dom.js";
 
 const HEIGHT = 150;
 const MARGIN = { top: 14, right: 52, bottom: 10, left: 40 };
 const MOST_POINTS = 1_000;
+
+// After which words of an explanation the probability is known: of long texts, not after all.
+export function afterWords(words) {
+  const known = words.filter((word) => word.probability_after !== null).length;
+  return known < words.length
+    ? `after ${known.toLocaleString("en")} of ${counted(words.length, "word")}`
+    : "after each word";
+}
 
 export class Chart {
   constructor({ onchoose, onpoint }) {
@@ -59,21 +67,20 @@ export class Chart {
     const { words } = this.explanation;
     this.element.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const shares = words.map((word) => word.probability_after);
-    const every = Math.max(1, Math.ceil(shares.length / MOST_POINTS));
-    const points = [];
-    for (let i = 0; i < shares.length; i += every) points.push(i);
-    if (points.at(-1) !== shares.length - 1) points.push(shares.length - 1);
+    const known = [...shares.keys()].filter((i) => shares[i] !== null);
+    const every = Math.max(1, Math.ceil(known.length / MOST_POINTS));
+    const points = known.filter((_, n) => n % every === 0 || n === known.length - 1);
     const line = points
       .map((i, n) => `${n ? "L" : "M"}${this.#x(i).toFixed(1)} ${this.#y(shares[i]).toFixed(1)}`)
       .join("");
     const base = this.#y(0).toFixed(1);
     const area = `${line}L${this.#x(points.at(-1)).toFixed(1)} ${base}L${this.#x(0).toFixed(1)} ${base}Z`;
     const last = shares.at(-1);
-    const lowest = shares.indexOf(shares.reduce((a, b) => Math.min(a, b)));
-    const highest = shares.indexOf(shares.reduce((a, b) => Math.max(a, b)));
+    const lowest = known.reduce((a, b) => (shares[b] < shares[a] ? b : a));
+    const highest = known.reduce((a, b) => (shares[b] > shares[a] ? b : a));
     this.element.setAttribute(
       "aria-label",
-      `Probability of ${this.label} after each word: first ${percent(shares[0])}, lowest ` +
+      `Probability of ${this.label} ${afterWords(words)}: first ${percent(shares[0])}, lowest ` +
         `${percent(shares[lowest])} after word ${lowest + 1}, highest ${percent(shares[highest])} ` +
         `after word ${highest + 1}, at the end ${percent(last)}.`,
     );
@@ -120,10 +127,10 @@ export class Chart {
       return;
     }
     const x = this.#x(this.pointed);
-    const y = this.#y(word.probability_after);
+    const share = word.probability_after;
     this.mark.replaceChildren(
       draw("line", { x1: x, x2: x, y1: this.#y(1), y2: this.#y(0) }),
-      draw("circle", { cx: x, cy: y, r: 4 }),
+      ...(share === null ? [] : [draw("circle", { cx: x, cy: this.#y(share), r: 4 })]),
     );
   }
 }

@@ -1,6 +1,6 @@
 // What one model says of the text: its verdict, the words, the probability, the gates, the numbers.
 
-import { Chart } from "./chart.js";
+import { Chart, afterWords } from "./chart.js";
 import {
   counted,
   labelText,
@@ -202,7 +202,7 @@ export class Panel {
         ? `The network reads ${read.toLocaleString("en")} of ${counted(words.length, "word")}. `
         : `${counted(words.length, "word")}. `) +
       `Words weighed ${METHODS[method] ?? `by ${method}`}.`;
-    this.chartTitle.replaceChildren("Probability of ", quoted(name), ", word by word");
+    this.chartTitle.replaceChildren("Probability of ", quoted(name), ` ${afterWords(words)}`);
     this.reading.show(this.explanation, name);
     this.chart.show(this.explanation, name);
     if (this.layer >= this.layers.length) this.layer = 0;
@@ -335,9 +335,9 @@ export class Panel {
       make("b", {}, signed(word.contribution)),
       word.contribution >= 0 ? " for " : " against ",
       quoted(name),
-      " \u00b7 ",
-      make("b", {}, percent(word.probability_after)),
-      " after it",
+      ...(word.probability_after === null
+        ? []
+        : [" \u00b7 ", make("b", {}, percent(word.probability_after)), " after it"]),
     );
   }
 

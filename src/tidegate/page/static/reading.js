@@ -79,6 +79,8 @@ export class Reading {
     const side = step > 0 ? `for for-${step}` : step < 0 ? `against against-${-step}` : "neutral";
     const stands =
       step > 0 ? `speaks for ${label}` : step < 0 ? `speaks against ${label}` : "says little";
+    const share = word.probability_after;
+    const after = share === null ? "" : `; ${percent(share)} after it`;
     const isBreak = word.token === "<br>" && /^[\n\r]$/.test(shown);
     const element = make(
       "span",
@@ -87,7 +89,7 @@ export class Reading {
         role: "button",
         tabindex: "-1",
         "aria-pressed": "false",
-        "aria-label": `${isBreak ? "line break" : shown}: ${stands}, ${signed(word.contribution)}; ${percent(word.probability_after)} after it`,
+        "aria-label": `${isBreak ? "line break" : shown}: ${stands}, ${signed(word.contribution)}${after}`,
         "data-index": index,
       },
       isBreak ? "\u21b5" : shown,

@@ -2,7 +2,8 @@
 
 import { labelText } from "../dom.js";
 import { Characters } from "./characters.js";
-import { explained, mixed, sharesOf } from "./explaining.js";
+import { METHOD, contributionsOf, growthOf } from "./explaining.js";
+import { mixed, sharesOf } from "./logits.js";
 import { Network, Reading, termsAt, traced } from "./network.js";
 import { NgramModel } from "./ngrams.js";
 import { START_MARK, Tokenizer } from "./tokenizer.js";
@@ -104,7 +105,7 @@ export class Model {
     const { network } = this;
     const ids = this.tokenizer.encode(tokens, network.config.max_length);
     const logits = yield* new Reading(network).logits(network.padded(ids));
-    const beside = this.ngrams?.scores(tokens) ?? null;
+    const beside = this.ngrams && this.ngrams.scores(yield* this.ngrams.grams(tokens));
     return sharesOf(mixed(logits, beside, this.mix), network.config.targets);
   }
 
@@ -176,15 +177,13 @@ export class LocalBackend {
     const whole = await inSlices(this.model.shares(tokens), signal);
     const number = label === null ? whole.indexOf(Math.max(...whole)) : this.model.classes.indexOf(label);
     if (number < 0) throw new Error(`${label} is not one of the model's labels`);
-    const { contributions, after, method } = await inSlices(
-      explained(this.model, tokens, number),
-      signal,
-    );
+    const contributions = await inSlices(contributionsOf(this.model, tokens, number), signal);
+    const after = await inSlices(growthOf(this.model, tokens, number), signal);
     return {
       text,
       label: this.model.classes[number],
       probability: whole[number],
-      method,
+      method: METHOD,
       words: tokens.map((token, i) => ({
         token,
         begin: spans[i][0],

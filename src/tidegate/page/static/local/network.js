@@ -1,10 +1,11 @@
 // The network's arithmetic: src/tidegate/reference.py for one text, in float64 over stored weights.
 //
 // A Reading remembers the last sequence it was given: what stands before the first difference is
-// not computed again. So a text without each of its words costs half of what it would, and its
-// beginnings in one direction cost nothing. What is long is a generator, which yields now and then.
+// not computed again. So the beginnings of a text in one direction cost no more than the text. What
+// is long is a generator, which yields now and then.
 
-import { PADDING_ID } from "./tokenizer.js";
+import { softmax } from "./logits.js";
+import { PADDING_ID, START_ID } from "./tokenizer.js";
 
 const GATES = {
   gru: ["update", "reset", "candidate"], // update = share of the new
@@ -12,7 +13,7 @@ const GATES = {
   rnn: ["state"],
 };
 const NORM_EPSILON = 1e-5;
-const WORK_BETWEEN_YIELDS = 1 << 21; // multiplications: a few milliseconds
+export const WORK_BETWEEN_YIELDS = 1 << 21; // multiplications: a few milliseconds
 const MOST_PROJECTIONS = 1 << 22; // numbers that are kept of words' input products
 
 const sigmoid = (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : 1 - 1 / (1 + Math.exp(x)));
@@ -26,9 +27,10 @@ function transposed(matrix, rows, columns) {
   return turned;
 }
 
-// out[i] += sum over k of vector[k] * matrix[k, i] for i from `first` to `end`, of its transpose.
-function addProduct(out, vector, turned, first, end) {
-  const rows = vector.length;
+// out[i] += sum over k of vector[k] * matrix[k, i] for i from `first` to `end`, of its transpose,
+// whose rows are `stride` numbers apart; `offset` is where the vector's part of a row begins.
+export function addProduct(out, vector, turned, first, end, stride = vector.length, offset = 0) {
+  const size = vector.length;
   let i = first;
   for (; i + 8 <= end; i += 8) {
     let a = 0;
@@ -39,17 +41,17 @@ function addProduct(out, vector, turned, first, end) {
     let f = 0;
     let g = 0;
     let h = 0;
-    let at = i * rows;
-    for (let k = 0; k < rows; ++k, ++at) {
+    let at = i * stride + offset;
+    for (let k = 0; k < size; ++k, ++at) {
       const x = vector[k];
       a += x * turned[at];
-      b += x * turned[at + rows];
-      c += x * turned[at + 2 * rows];
-      d += x * turned[at + 3 * rows];
-      e += x * turned[at + 4 * rows];
-      f += x * turned[at + 5 * rows];
-      g += x * turned[at + 6 * rows];
-      h += x * turned[at + 7 * rows];
+      b += x * turned[at + stride];
+      c += x * turned[at + 2 * stride];
+      d += x * turned[at + 3 * stride];
+      e += x * turned[at + 4 * stride];
+      f += x * turned[at + 5 * stride];
+      g += x * turned[at + 6 * stride];
+      h += x * turned[at + 7 * stride];
     }
     out[i] += a;
     out[i + 1] += b;
@@ -62,19 +64,24 @@ function addProduct(out, vector, turned, first, end) {
   }
   for (; i < end; ++i) {
     let sum = 0;
-    for (let k = 0; k < rows; ++k) sum += vector[k] * turned[i * rows + k];
+    for (let k = 0; k < size; ++k) sum += vector[k] * turned[i * stride + offset + k];
     out[i] += sum;
   }
 }
 
-function normalized(row, gain, bias) {
+// A row with mean 0 and variance 1, and what it was multiplied by for that.
+export function standardized(row) {
   const size = row.length;
   let mean = 0;
   for (const value of row) mean += value / size;
   let variance = 0;
   for (const value of row) variance += ((value - mean) * (value - mean)) / size;
   const scale = 1 / Math.sqrt(variance + NORM_EPSILON);
-  return Float64Array.from(row, (value, i) => (value - mean) * scale * gain[i] + bias[i]);
+  return { row: row.map((value) => (value - mean) * scale), scale };
+}
+
+function normalized(row, gain, bias) {
+  return standardized(row).row.map((value, i) => value * gain[i] + bias[i]);
 }
 
 export class Network {
@@ -91,10 +98,13 @@ export class Network {
       return this.directions.map((direction) => {
         const own = direction === "backward" ? `${name}_reverse` : name;
         const columns = tensors[`${own}.bias`].length;
-        const inputs = tensors[`${own}.kernel`].length / columns;
+        const kernelRows = tensors[`${own}.kernel`];
+        const recurrentRows = tensors[`${own}.recurrent_kernel`];
         return {
-          kernel: transposed(tensors[`${own}.kernel`], inputs, columns),
-          recurrent: transposed(tensors[`${own}.recurrent_kernel`], hidden, columns),
+          kernelRows, // for the way back
+          recurrentRows,
+          kernel: transposed(kernelRows, kernelRows.length / columns, columns),
+          recurrent: transposed(recurrentRows, hidden, columns),
           bias: tensors[`${own}.bias`],
           recurrentBias: tensors[`${own}.recurrent_bias`] ?? null,
           projections: new Map(),
@@ -107,6 +117,9 @@ export class Network {
     const pooled = this.width * this.poolings.length;
     this.output = transposed(tensors["output.kernel"], pooled, logits);
     this.columns = hidden * this.gateNames.length;
+    // What a step leaves of its gates: their values, and of a GRU with the reset gate after the
+    // product that gate's other factor, h U + b of the candidate.
+    this.gateSize = this.columns + (this.resetsAfter ? hidden : 0);
     // Multiplications of one step of one direction.
     this.stepWork = hidden * this.columns;
   }
@@ -139,7 +152,7 @@ export class Network {
     return out;
   }
 
-  // One step: fills hidden [H], cell [H] (of an LSTM) and gates [G * H] in place.
+  // One step: fills hidden [H], cell [H] (of an LSTM) and gates [gateSize] in place.
   step(weights, projection, hidden, cell, gates) {
     const size = this.config.hidden_size;
     const columns = this.columns;
@@ -150,10 +163,11 @@ export class Network {
       addProduct(total, hidden, weights.recurrent, 0, this.resetsAfter ? columns : 2 * size);
       for (let i = 0; i < 2 * size; ++i) gates[i] = sigmoid(projection[i] + total[i]);
       if (this.resetsAfter) {
-        for (let i = 0; i < size; ++i)
-          gates[2 * size + i] = Math.tanh(
-            projection[2 * size + i] + gates[size + i] * total[2 * size + i],
-          );
+        for (let i = 0; i < size; ++i) {
+          const recurrent = total[2 * size + i];
+          gates[3 * size + i] = recurrent;
+          gates[2 * size + i] = Math.tanh(projection[2 * size + i] + gates[size + i] * recurrent);
+        }
       } else {
         const kept = hidden.map((value, i) => gates[size + i] * value);
         addProduct(total, kept, weights.recurrent, 2 * size, columns);
@@ -205,25 +219,25 @@ class Reader {
     this.steps = 0; // how many of `keys` have been read
     this.states = [];
     this.cells = [];
+    this.gates = []; // see Network.gateSize
   }
 
   // keys: the ids at each step, or null where nothing says that two steps are alike. project(t):
-  // what stands at step t, x W + b. record(t, gates): called for each step that is computed.
-  *read(length, keys, project, record = null) {
+  // what stands at step t, x W + b.
+  *read(length, keys, project) {
     const size = this.network.config.hidden_size;
     let t = 0;
-    if (keys && !record) while (t < this.steps && t < length && this.keys[t] === keys[t]) ++t;
+    if (keys) while (t < this.steps && t < length && this.keys[t] === keys[t]) ++t;
     this.keys = keys ?? [];
     this.steps = t;
     const hidden = t ? this.states[t - 1].slice() : new Float64Array(size);
     const cell = t && this.cells.length ? this.cells[t - 1].slice() : new Float64Array(size);
-    const gates = new Float64Array(this.network.columns);
     let work = 0;
     for (; t < length; ++t) {
-      this.network.step(this.weights, project(t), hidden, cell, gates);
+      this.gates[t] = new Float64Array(this.network.gateSize);
+      this.network.step(this.weights, project(t), hidden, cell, this.gates[t]);
       this.states[t] = hidden.slice();
       if (this.network.config.cell === "lstm") this.cells[t] = cell.slice();
-      record?.(t, gates);
       if (keys) this.steps = t + 1;
       work += this.network.stepWork;
       if (work > WORK_BETWEEN_YIELDS) {
@@ -231,46 +245,61 @@ class Reader {
         yield;
       }
     }
-    this.states.length = length;
+    this.states.length = this.gates.length = length;
   }
 }
 
 export class Reading {
-  constructor(network) {
+  // share: what the vectors of words are multiplied by; those of the start and of padding are not.
+  constructor(network, share = 1) {
     this.network = network;
+    this.share = share;
     this.readers = network.layers.map((layer) =>
       layer.map((weights) => new Reader(network, weights)),
     );
+    // What each layer reads, rows [T][I] in the text's order, before it is normalised and after. The
+    // first layer reads words.
+    this.below = network.layers.map(() => null);
+    this.inputs = network.layers.map(() => null);
+    this.outputs = []; // of the last layer, [T][F]
+    this.pooled = null;
   }
 
-  // Reads all layers. recorders: for each layer and direction record(t, gates), or null. Returns
-  // the last layer's outputs, rows [T][F] in the text's order.
-  *outputs(ids, recorders = null) {
+  // Reads all layers.
+  *read(ids) {
     const { network } = this;
     const length = ids.length;
-    let rows = null; // [T][F]
     for (const [layer, readers] of this.readers.entries()) {
-      if (layer && network.config.layer_norm) {
-        const norm = `recurrent${layer + 1}_norm`;
-        const gain = network.tensors[`${norm}.gain`];
-        const bias = network.tensors[`${norm}.bias`];
-        rows = rows.map((row) => normalized(row, gain, bias));
+      if (layer) {
+        this.below[layer] = this.outputs;
+        this.inputs[layer] = this.#normalized(layer, this.outputs);
       }
-      const inputs = rows;
-      this.inputs ??= [];
-      this.inputs[layer] = inputs;
+      const inputs = this.inputs[layer];
       for (const [number, reader] of readers.entries()) {
         const backward = network.directions[number] === "backward";
         const at = (t) => (backward ? length - 1 - t : t);
         const keys = this.#keys(layer, ids, backward);
         const project = inputs
           ? (t) => network.project(reader.weights, inputs[at(t)])
-          : (t) => network.projected(reader.weights, ids[at(t)]);
-        yield* reader.read(length, keys, project, recorders?.[layer][number] ?? null);
+          : (t) => this.#projected(reader.weights, ids[at(t)]);
+        yield* reader.read(length, keys, project);
       }
-      rows = Array.from({ length }, (_, t) => this.#row(readers, t, length));
+      this.outputs = Array.from({ length }, (_, t) => this.#row(readers, t, length));
     }
-    return rows;
+  }
+
+  // x W + b of a word.
+  #projected(weights, id) {
+    const found = this.network.projected(weights, id);
+    if (this.share === 1 || id === PADDING_ID || id === START_ID) return found;
+    return found.map((value, i) => this.share * (value - weights.bias[i]) + weights.bias[i]);
+  }
+
+  #normalized(layer, rows) {
+    const { config, tensors } = this.network;
+    if (!config.layer_norm) return rows;
+    const norm = `recurrent${layer + 1}_norm`;
+    return rows.map((row) => normalized(row, tensors[`${norm}.gain`], tensors[`${norm}.bias`]));
   }
 
   // Steps of upper layers are alike where all before them is, which one direction alone can tell.
@@ -290,17 +319,17 @@ export class Reading {
   // The logits [L] of a text's ids, which `Network.padded` has seen.
   *logits(ids) {
     const { network } = this;
-    const outputs = yield* this.outputs(ids);
-    const pooled = new Float64Array(network.width * network.poolings.length);
-    if (outputs.length)
-      network.poolings.forEach((kind, i) => {
-        const part = pooled.subarray(i * network.width, (i + 1) * network.width);
-        this.#pool(kind, outputs, part);
-      });
-    return network.head(pooled);
+    yield* this.read(ids);
+    this.pooled = new Float64Array(network.width * network.poolings.length);
+    if (ids.length)
+      network.poolings.forEach((kind, i) =>
+        this.#pool(kind, this.pooled.subarray(i * network.width, (i + 1) * network.width)),
+      );
+    return network.head(this.pooled);
   }
 
-  #pool(kind, outputs, part) {
+  #pool(kind, part) {
+    const { outputs } = this;
     const last = outputs.at(-1);
     const hidden = this.network.config.hidden_size;
     if (kind === "last") {
@@ -315,16 +344,17 @@ export class Reading {
       for (const row of outputs) for (let i = 0; i < part.length; ++i) part[i] += row[i];
       for (let i = 0; i < part.length; ++i) part[i] /= outputs.length;
     } else {
-      const query = this.network.tensors["attention.query"];
-      const scores = outputs.map((row) => row.reduce((sum, value, i) => sum + value * query[i], 0));
-      const largest = scores.reduce((a, b) => Math.max(a, b));
-      const shares = scores.map((score) => Math.exp(score - largest));
-      const all = shares.reduce((a, b) => a + b);
+      const shares = attention(outputs, this.network.tensors["attention.query"]);
       outputs.forEach((row, t) => {
-        for (let i = 0; i < part.length; ++i) part[i] += (shares[t] / all) * row[i];
+        for (let i = 0; i < part.length; ++i) part[i] += shares[t] * row[i];
       });
     }
   }
+}
+
+// The share of each row [T][F]: the softmax of its product with the query [F].
+export function attention(rows, query) {
+  return softmax(rows.map((row) => row.reduce((sum, value, i) => sum + value * query[i], 0)));
 }
 
 // What every layer and direction did of the last `shown` positions: [{layer, direction, gates: {name:
@@ -332,9 +362,7 @@ export class Reading {
 export function* traced(network, ids, shown) {
   const reading = new Reading(network);
   const hidden = network.config.hidden_size;
-  const recorded = network.layers.map((layer) => layer.map(() => []));
-  const recorders = recorded.map((layer) => layer.map((rows) => (t, gates) => (rows[t] = gates.slice())));
-  yield* reading.outputs(ids, recorders);
+  yield* reading.read(ids);
   const first = ids.length - shown;
   const found = [];
   for (const [layer, readers] of reading.readers.entries())
@@ -342,7 +370,7 @@ export function* traced(network, ids, shown) {
       const direction = network.directions[number];
       const inOrder = (rows) =>
         (direction === "backward" ? rows.toReversed() : rows).slice(first);
-      const all = inOrder(recorded[layer][number]);
+      const all = inOrder(reader.gates);
       const gates = {};
       if (network.config.cell !== "rnn")
         network.gateNames.forEach((name, g) => {
@@ -363,16 +391,12 @@ export function* traced(network, ids, shown) {
 export function* termsAt(network, ids, { layer, direction, position, unit }) {
   const reading = new Reading(network);
   const hidden = network.config.hidden_size;
-  const number = network.directions.indexOf(direction);
-  const recorded = [];
-  const recorders = network.layers.map((directions) => directions.map(() => null));
-  recorders[layer][number] = (t, gates) => (recorded[t] = gates.slice());
-  yield* reading.outputs(ids, recorders);
-  const reader = reading.readers[layer][number];
+  yield* reading.read(ids);
+  const reader = reading.readers[layer][network.directions.indexOf(direction)];
   const { weights } = reader;
   const t = direction === "backward" ? ids.length - 1 - position : position;
   const before = t ? reader.states[t - 1] : new Float64Array(hidden);
-  const values = recorded[t];
+  const values = reader.gates[t];
   const row = reading.inputs[layer] ? reading.inputs[layer][position] : network.inputRow(ids[position]);
   const column = (vector, turned, at) => {
     let sum = 0;

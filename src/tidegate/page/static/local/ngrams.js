@@ -66,76 +66,70 @@ export class NgramModel {
     return found;
   }
 
-  // The buckets of the n-grams that end with token `last` and begin at `first` or later; where
-  // `across` is given, only of those that reach back to before it.
-  *#ending(tokens, last, across = Infinity) {
+  // The buckets of the n-grams that end with token `last`, n = 1, 2 and more.
+  *#ending(tokens, last) {
     let state = 0n;
     for (let n = 0; n < this.longest && last - n >= 0; ++n) {
       state = (mix(state ^ this.#hash(tokens[last - n])) + BigInt(n + 1)) & MASK;
-      if (last - n < across) yield Number(mix(state) >> BigInt(64 - this.bits));
+      yield Number(mix(state) >> BigInt(64 - this.bits));
     }
   }
 
-  // How often each bucket is there.
-  count(tokens) {
+  // What stands in a text: the buckets of the n-grams that end with each token, [T][n], and how often
+  // each bucket is there.
+  *grams(tokens) {
+    const ending = [];
     const counts = new Map();
-    for (let last = 0; last < tokens.length; ++last) this.#grow(counts, tokens, last);
-    return counts;
-  }
-
-  #grow(counts, tokens, last) {
-    const added = [];
-    for (const bucket of this.#ending(tokens, last)) {
-      const before = counts.get(bucket) ?? 0;
-      if (!before) added.push(bucket);
-      counts.set(bucket, before + 1);
+    for (let last = 0; last < tokens.length; ++last) {
+      const buckets = [...this.#ending(tokens, last)];
+      for (const bucket of buckets) counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
+      ending.push(buckets);
+      if (last % 1024 === 1023) yield;
     }
-    return added;
+    return { ending, counts };
   }
 
-  // scores += sign times a bucket's weights.
-  #add(scores, bucket, sign) {
+  // scores += a share of a bucket's weights.
+  #add(scores, bucket, share) {
     const logits = this.bias.length;
-    for (let l = 0; l < logits; ++l) scores[l] += sign * this.weights[bucket * logits + l];
+    for (let l = 0; l < logits; ++l) scores[l] += share * this.weights[bucket * logits + l];
   }
 
-  scores(tokens) {
+  // [L] what the n-grams say of a text, each of them multiplied by `grown`.
+  scores({ counts }, grown = 1) {
     const scores = Float64Array.from(this.bias);
-    for (const bucket of this.count(tokens).keys()) this.#add(scores, bucket, 1);
+    for (const bucket of counts.keys()) this.#add(scores, bucket, grown);
     return scores;
   }
 
   // The scores after 0, 1, 2 and more tokens.
-  *grown(tokens) {
+  *grown({ ending }) {
     const scores = Float64Array.from(this.bias);
-    const counts = new Map();
+    const seen = new Set();
     yield scores.slice();
-    for (let last = 0; last < tokens.length; ++last) {
-      for (const bucket of this.#grow(counts, tokens, last)) this.#add(scores, bucket, 1);
+    for (const buckets of ending) {
+      for (const bucket of buckets) {
+        if (!seen.has(bucket)) this.#add(scores, bucket, 1);
+        seen.add(bucket);
+      }
       yield scores.slice();
     }
   }
 
-  // The scores without tokens [begin, end). counts, whole: of all tokens.
-  without(tokens, begin, end, counts, whole) {
-    const scores = whole.slice();
-    const changes = new Map();
-    const change = (bucket, by) => changes.set(bucket, (changes.get(bucket) ?? 0) + by);
-    const reach = Math.min(tokens.length, end + this.longest - 1);
-    for (let last = begin; last < reach; ++last)
-      for (const bucket of this.#ending(tokens, last, end)) change(bucket, -1);
-    const joined = [
-      ...tokens.slice(Math.max(0, begin - this.longest + 1), begin),
-      ...tokens.slice(end, reach),
-    ];
-    const seam = joined.length - (reach - end);
-    for (let last = seam; last < joined.length; ++last)
-      for (const bucket of this.#ending(joined, last, seam)) change(bucket, 1);
-    for (const [bucket, by] of changes) {
-      const before = counts.get(bucket) ?? 0;
-      if (!before && before + by > 0) this.#add(scores, bucket, 1);
-      else if (before > 0 && before + by === 0) this.#add(scores, bucket, -1);
+  // [T] what each token adds to the scores times `direction` [L]. What an n-gram adds is shared
+  // equally by all its occurrences, and by the tokens of each.
+  shares({ ending, counts }, direction) {
+    const each = new Map();
+    for (const [bucket, count] of counts) {
+      const sum = direction.reduce((all, d, l) => all + this.weights[bucket * direction.length + l] * d, 0);
+      each.set(bucket, sum / count);
     }
-    return scores;
+    const found = new Float64Array(ending.length);
+    // In the order of TextNgrams.shares, so that what is equal there is so here.
+    for (let n = 1; n <= this.longest; ++n)
+      for (let j = 0; j < n; ++j)
+        for (let last = n - 1; last < ending.length; ++last)
+          found[last - n + 1 + j] += each.get(ending[last][n - 1]) / n;
+    return found;
   }
 }

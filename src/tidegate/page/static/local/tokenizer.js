@@ -47,15 +47,22 @@ export class Tokenizer {
     return { tokens, spans };
   }
 
-  // [begin, end) of the tokens that go with token i: it alone, or with it a line break that would
-  // stand at an edge or beside another one.
-  leftOut(tokens, i) {
-    if (this.kind !== "words") return [i, i + 1];
-    const before = i > 0 && tokens[i - 1] === BREAK;
-    const after = i + 1 < tokens.length && tokens[i + 1] === BREAK;
-    if (after && (before || i === 0)) return [i, i + 2];
-    if (before && i + 1 === tokens.length) return [i - 1, i + 1];
-    return [i, i + 1];
+  // Which of the tokens at `places` are tokens of a text of these alone: a line break that would
+  // stand at an edge or beside another one is none.
+  settled(tokens, places) {
+    if (this.kind !== "words") return places;
+    const found = [];
+    let broken = null;
+    for (const place of places) {
+      if (tokens[place] === BREAK) {
+        broken ??= place;
+        continue;
+      }
+      if (broken !== null && found.length) found.push(broken);
+      broken = null;
+      found.push(place);
+    }
+    return found;
   }
 
   // How many of the first `count` tokens are tokens of a text that ends there.
