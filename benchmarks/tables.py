@@ -20,7 +20,10 @@ import tables_speed
 from machine import ROOT
 from result_files import FIGURES, RESULTS, Results, Table
 
-NAMES = ("performance", "explaining", "models", "data", "lecture", "serving", "comparing")
+NAMES = (
+    *("performance", "explaining", "models", "data", "lecture", "serving", "comparing"),
+    "page",
+)
 DOCUMENTS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 MISSING = "Not measured yet.\n"
 MARKED = re.compile(

@@ -93,6 +93,31 @@ def serving_words(found: Result) -> str:
     )
 
 
+@of("exported_page.json")
+def exported_page(found: Result) -> str:
+    """How far an exported page is from Python."""
+    rows = []
+    for run in found["runs"]:
+        measured = "contributions" in run  # not so before pages explained as Python does
+        rows.append(
+            [
+                f"`--preset {run['model']}`",
+                run["weights"],
+                f"{run['megabytes']:.1f} MB",
+                f"{run['difference']:.1g}",
+                f"{run['contributions']:.1g}" if measured else "not measured yet",
+                f"{run['apart']} of {found['settings']['explained']}" if measured else "",
+                f"{run['milliseconds']:,.0f}" if measured else "",
+            ]
+        )
+    heads = ["model", "weights", "file", "probabilities", "contributions, nats", "above 0.001"]
+    return table([*heads, "explanation, ms"], rows) + (
+        f"\nThe time is the median review's, with the probability after each word. "
+        f"{found['machine']['cpu']}, Chromium {found['versions']['chromium']}, load average "
+        f"{load_average(found)} when it began; {made_by(found)}.\n"
+    )
+
+
 @of("accurate.json")
 def accurate(found: Result) -> str:
     """The accurate preset on IMDB, its parts beside it."""
@@ -181,6 +206,7 @@ TABLES: dict[str, Table] = {
     "explain-machine": explain_machine,
     "serving": serving,
     "serving-words": serving_words,
+    "exported-page": exported_page,
     "accurate": accurate,
     "accurate-tests": accurate_tests,
     "own-files": own_files,
