@@ -25,10 +25,12 @@ def deletion(model: str) -> Table:
                     "" if own else more,
                     f"{each['changed'][-1]:.1%}",
                     f"{each['all_short']['mean']:.2f}",
+                    f"{each['sums']['mean']:.3f}" if "sums" in each else "",
                 ]
             )
         heads = [f"{share:.0%}" for share in found["settings"]["shares"]]
-        heads += ["mean", "the default's is larger by", "other label without 20 %", "short alone"]
+        heads += ["mean", "the default's is larger by", "other label without 20 %"]
+        heads += ["short alone", "sums"]
         return table(["", *heads], rows)
 
     return make

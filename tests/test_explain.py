@@ -203,6 +203,32 @@ def test_stages_are_texts_without_their_strongest_words(
     np.testing.assert_allclose(found.contributions, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_stages_are_of_what_is_read(three: tuple[TextClassifier, ...]) -> None:
+    """Words that are cut are no strong ones, however many they are."""
+    model = copy.copy(three[0])
+    config = replace(model.model_.config, max_length=40)
+    model.model_ = TextModel(config, dict(model.model_.parameters))
+    words = "so a warm film and cold so lovely and a warm cold film so a lovely dreadful film and a"
+    read = " ".join([words, words])
+    assert len(read.split()) == 40
+    for text in (read, "film " * 200 + read):
+        staged, first = (
+            explain(model, text, label="good", method=method).contributions
+            for method in ("staged", "integrated")
+        )
+        assert np.abs(staged - first)[-40:].max() > 0.05
+        assert not staged[:-40].any()
+
+
+@pytest.mark.parametrize("count", [1, 5, 31])
+def test_few_words_have_one_stage(classifier: TextClassifier, count: int) -> None:
+    text = " ".join((["so", "lovely", "a", "cold", "film"] * 7)[:count])
+    found, expected = (
+        explain(classifier, text, method=method) for method in ("staged", "integrated")
+    )
+    np.testing.assert_array_equal(found.contributions, expected.contributions)
+
+
 @pytest.fixture(scope="module")
 def several() -> TextClassifier:
     """Of texts that may have several labels."""

@@ -333,17 +333,25 @@ def test_saturated_gates_equal_the_reference(isa: str, kind: Kind, masked: bool)
             assert np.abs(found[f"gate {name}"]).max() <= 1
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inputs_gradient_alone_is_the_one_beside_the_weights(
-    isa: str, kind: ops.Kind, dense: bool
+    isa: str, kind: ops.Kind, dense: bool, masked: bool
 ) -> None:
-    case = Case(kind, masked=False, d_outputs=True, dense=dense)
+    cell = masked and kind == "lstm"
+    case = Case(kind, masked=masked, d_outputs=True, dense=dense, initial=masked, initial_cell=cell)
     problem = make_problem(case)
 
     def forward() -> ops.RecurrentTape:
         return ops.recurrent_forward(
-            kind, problem.batch, problem.inputs, problem.weights, dense=dense
+            kind,
+            problem.batch,
+            problem.inputs,
+            problem.weights,
+            dense=dense,
+            initial=problem.initial,
+            initial_cell=problem.initial_cell,
         )[2]
 
     whole = ops.recurrent_backward(forward(), problem.d_last, problem.d_outputs).inputs

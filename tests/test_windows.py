@@ -229,6 +229,27 @@ def test_explanations_reach_the_whole_text(trained: TextClassifier, method: str)
         np.testing.assert_allclose(found.contributions.sum(), way, rtol=0.02, atol=0.02)
 
 
+def test_of_three_classes_the_pooled_log_odds_are_explained() -> None:
+    """Not the mean of the windows' own, which is another number."""
+    three = TextClassifier(**{**SMALL, "epochs": 20}).fit(TEXTS, ["a", "b", "c", "b"] * 10)
+    parameters = {name: value.copy() for name, value in three.model_.parameters.items()}
+    parameters["output.kernel"] *= 6.0
+    three.model_ = type(three.model_)(three.model_.config, parameters)
+    parameters = {name: value.copy() for name, value in parameters.items()}
+    parameters["embedding.weight"][UNKNOWN_ID:] = 0.0
+    empty = copy.copy(three)
+    empty.model_ = type(three.model_)(three.model_.config, parameters)
+    ways = []
+    for text in TEXTS[:8]:
+        for number, label in enumerate("abc"):
+            shares = [model.predict_proba([text])[0, number] for model in (three, empty)]
+            whole, start = (np.log(share / (1 - share)) for share in shares)
+            found = explain(three, text, label=label, method="integrated")
+            assert found.contributions.sum() == pytest.approx(whole - start, rel=0.02, abs=0.02)
+            ways.append(whole - start)
+    assert np.abs(ways).max() > 1.0
+
+
 def test_several_labels_and_classes() -> None:
     several = [[], ["a"], ["b"], ["a", "b"]] * 10
     many = TextClassifier(**SMALL).fit(TEXTS, several)

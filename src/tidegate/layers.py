@@ -5,9 +5,9 @@
 
 ``backward`` fills ``gradients`` with the layer's parameters' gradients under their full names,
 such as "recurrent.kernel", and returns the gradient of what the layer was given; with None in
-their place it computes that alone, in half the time. There is no tape and no graph: a chain calls
-the layers in order and their backward functions in reverse. ``noise`` is the training step's
-dropout, ``SILENT`` for none.
+their place that alone, which takes a recurrent layer half the time. There is no tape and no graph:
+a chain calls the layers in order and their backward functions in reverse. ``noise`` is the
+training step's dropout, ``SILENT`` for none.
 """
 
 from __future__ import annotations

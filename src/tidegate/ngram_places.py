@@ -58,10 +58,10 @@ class TextNgrams:
         buckets: Int64 = (_mixed(state) >> np.uint64(64 - self.model.bits)).astype(np.int64)
         return buckets
 
-    def score(self, grown: float = 1.0) -> Float64:
-        """[L] what ``NgramModel.scores`` says of the whole text, each n-gram times ``grown``."""
+    def score(self) -> Float64:
+        """[L] what ``NgramModel.scores`` says of the whole text."""
         weights = self.model.weights[self._distinct].astype(np.float64)
-        total: Float64 = self.model.bias + grown * weights.sum(axis=0)
+        total: Float64 = self.model.bias + weights.sum(axis=0)
         return total
 
     def shares(self, direction: Float64) -> Float64:

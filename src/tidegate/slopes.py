@@ -7,7 +7,7 @@ the vectors do; what it adds is shared equally by all its occurrences, and by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ _POINTS = (4, 8, 32, 128)
 _CLOSE = (0.01, 0.01)  # to the change along the way: this share of it, or nats
 
 # Of the text's words, the strongest of which are left out. Chosen on held-out training reviews,
-# where fewer stages name worse words; there the middle of the way does for most, too.
+# where fewer stages name worse words; there the middle of the way does for most, too. Few words are
+# another text without one of them, and small networks bend more than one point tells.
 _STAGES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
+_STAGE_WORDS = 32
 _STAGE_POINTS = (1, *_POINTS)
 _STAGE_CLOSE = (0.2, 0.02)
 
@@ -54,13 +56,15 @@ def staged(erasure: Erasure, number: int) -> Float64:
     """[T] the same in the text and in what is left of it without its strongest words.
 
     First of all words, then of those without the ones that weighed most in that, either way: a
-    32nd, a 16th, an 8th and a quarter of them. What a word is worth is averaged over the stages in
-    which it stands. So a word counts, too, that says what a stronger one beside it has said.
+    32nd, a 16th, an 8th and a quarter of those that weighed anything. What a word is worth is
+    averaged over the stages in which it stands. So a word counts, too, that says what a stronger
+    one beside it has said. Where fewer than 32 words are read, there is the first stage alone.
     """
+    if np.count_nonzero(erasure.words_read) < _STAGE_WORDS:
+        return integrated(erasure, number)
     whole = _everything(erasure)
     first, points = _integrated(_Contexts(erasure, whole, number), _STAGE_POINTS, _STAGE_CLOSE)
-    count = whole.shape[1]
-    gone = np.unique([int(count * share) for share in _STAGES])
+    gone = np.unique([int(np.count_nonzero(first) * share) for share in _STAGES])
     rank = np.argsort(np.argsort(-np.abs(first[0]), kind="stable"))
     kept = erasure.settled(rank >= gone[gone > 0, None])
     if not len(kept):
@@ -102,7 +106,7 @@ class _Contexts:
     kept: [C, T] which, settled. number: of the class whose log-odds are meant. The start mark and
     padding are no words: their vectors stay as they are. Words that are not read of the whole text
     are worth nothing to the network, also where shorter contexts have them read. Of a context that
-    is read in windows, whose logits are averaged, the log-odds are the mean of the windows' own.
+    is read in windows the logits are averaged, as the classifier averages them.
     """
 
     def __init__(self, erasure: Erasure, kept: Bools, number: int) -> None:
@@ -111,32 +115,58 @@ class _Contexts:
         self._counts = np.append(erasure.words_read, False)  # -1 is no word
         self._windows = np.bincount(self._read.contexts, minlength=len(kept))
         self._ngrams = [erasure.ngrams_of(row) for row in kept]
-        self._beside = erasure.beside()  # of the whole text, where n-grams have no place
+        # [C, L] what is added to the network's logits, and what more as n-grams grow.
+        shape = (len(kept), erasure.model.config.logits)
+        self._beside, self._growing = np.zeros(shape), np.zeros(shape)
+        whole = erasure.beside()
+        for i, ngrams in enumerate(self._ngrams):
+            if ngrams is not None:
+                self._beside[i] = ngrams.model.bias * erasure.mix[1]
+                self._growing[i] = ngrams.score() * erasure.mix[1] - self._beside[i]
+            elif whole is not None:  # whose n-grams have no place
+                self._beside[i] = whole
 
     def slopes(self, grown: Float64, weights: Float64) -> tuple[Float64, Float64]:
         """[C, T] the words' vectors times the weighted sum of slopes where they have ``grown``.
 
         grown: [n] what all vectors are multiplied by. weights: [n]. Also the log-odds [C, n].
         """
+        model, (factor, beside) = self._erasure.model, self._erasure.mix
         contexts, words = self._kept.shape
         worth = np.zeros(contexts * words)
         odds = np.zeros((contexts, len(grown)))
-        directions = np.zeros((contexts, self._erasure.model.config.logits))
+        directions = np.zeros(self._beside.shape)
+        # The slopes of one logit's log-odds are the same wherever the other windows' logits are.
+        apart = model.config.logits == 1 or self._windows.max() == 1
+        pooled = None if apart else self._pooled(grown)
         for rows, points in self._blocks(len(grown)):
             at = self._read.contexts[rows]
-            share = weights[points] / self._windows[at]
-            totals, d_totals, places, values = self._pass(rows, grown[points], share)
-            worth += np.bincount(places, values, len(worth))
-            found = log_odds(self._erasure.model.config, totals, self._number)
-            np.add.at(odds, (at, points), found / self._windows[at])
-            np.add.at(directions, at, d_totals * share[:, None])
+            logits, backward = self._forward(rows, grown[points])
+            if pooled is not None:
+                logits = pooled[at, points]
+            totals = logits * factor + self._beside[at] + self._growing[at] * grown[points, None]
+            share = 1.0 / self._windows[at]
+            np.add.at(odds, (at, points), share * log_odds(model.config, totals, self._number))
+            d_totals = self._slopes_of_logits(totals) * (share * weights[points])[:, None]
+            np.add.at(directions, at, d_totals)
+            cells, values = backward(d_totals * factor)
+            worth += np.bincount(cells, values, len(worth))
         by_context = worth.reshape(contexts, words)
         for own, kept, ngrams, direction in zip(
             by_context, self._kept, self._ngrams, directions, strict=True
         ):
             if ngrams is not None:
-                own[kept] += ngrams.shares(direction * self._erasure.mix[1])
+                own[kept] += ngrams.shares(direction * beside)
         return by_context, odds
+
+    def _pooled(self, grown: Float64) -> Float64:
+        """[C, n, L] the network's logits, of all windows together."""
+        found = np.zeros((len(self._kept), len(grown), self._beside.shape[1]))
+        for rows, points in self._blocks(len(grown)):
+            at = self._read.contexts[rows]
+            logits, _ = self._forward(rows, grown[points])
+            np.add.at(found, (at, points), logits / self._windows[at, None])
+        return found
 
     def _blocks(self, points: int) -> Iterator[tuple[Int64, Int64]]:
         """Every row at every point, [B] each, as many at a time as memory is meant for."""
@@ -147,15 +177,15 @@ class _Contexts:
             block = both[start : start + size]
             yield block // points, block % points
 
-    def _pass(
-        self, rows: Int64, grown: Float64, weights: Float64
-    ) -> tuple[Float64, Float64, Int64, Float64]:
-        """Forward and backward over rows [B], each with its vectors multiplied by ``grown`` [B].
+    def _forward(
+        self, rows: Int64, grown: Float64
+    ) -> tuple[Float64, Callable[[Float64], tuple[Int64, Float64]]]:
+        """The network's logits [B, L] of rows [B], each with its vectors times ``grown`` [B].
 
-        Returns logits [B, L] of the classifier; the slopes of the log-odds along them [B, L]; and
-        where words stand in [C, T], and what they are worth there times the row's weight.
+        And the function that takes the logits' gradient [B, L] and gives where words stand in
+        [C, T], and what they are worth there.
         """
-        model, (factor, _) = self._erasure.model, self._erasure.mix
+        model = self._erasure.model
         batch = model.pack(self._read.rows, rows)
         own = batch.rows[position_rows(batch)]  # which of ``rows`` each position is of
         steps = np.repeat(np.arange(batch.steps), np.diff(batch.step_offsets))
@@ -166,30 +196,19 @@ class _Contexts:
         vectors = ops.gather_rows(model.parameters["embedding.weight"], ids)
         dense = vectors.copy()
         dense[: batch.positions] *= np.where(places >= 0, grown[own], 1.0)[:, None]
-        packed, backward = Chain(*model.layers[1:])(Inputs(batch, dense, dense=True))
+        packed, packed_backward = Chain(*model.layers[1:])(Inputs(batch, dense, dense=True))
         logits = np.empty(packed.shape)
         logits[batch.rows] = packed
-        totals = logits * factor + self._besides(rows, grown)
-        d_totals = self._slopes_of_logits(totals)
-        d_logits = d_totals[batch.rows] * factor * weights[batch.rows, None]
-        slopes = backward(d_logits.astype(np.float32), None)[: batch.positions]
-        values = np.einsum("ne,ne->n", vectors[: batch.positions], slopes, dtype=np.float64)
-        words = np.nonzero(self._counts[places])[0]
-        cells = self._read.contexts[rows[own[words]]] * self._kept.shape[1] + places[words]
-        return totals, d_totals, cells, values[words]
 
-    def _besides(self, rows: Int64, grown: Float64) -> Float64:
-        """[B, L] what n-grams add."""
-        if self._beside is None:
-            return np.zeros(1)
-        found = np.empty((len(rows), len(self._beside)))
-        for i, (row, share) in enumerate(zip(rows.tolist(), grown.tolist(), strict=True)):
-            ngrams = self._ngrams[self._read.contexts[row]]
-            if ngrams is None:
-                found[i] = self._beside
-            else:
-                found[i] = self._erasure.mix[1] * ngrams.score(share)
-        return found
+        def backward(d_logits: Float64) -> tuple[Int64, Float64]:
+            slopes = packed_backward(d_logits[batch.rows].astype(np.float32), None)
+            both = vectors[: batch.positions], slopes[: batch.positions]
+            values = np.einsum("ne,ne->n", *both, dtype=np.float64)
+            words = np.nonzero(self._counts[places])[0]
+            contexts = self._read.contexts[rows[own[words]]]
+            return contexts * self._kept.shape[1] + places[words], values[words]
+
+        return logits, backward
 
     def _slopes_of_logits(self, totals: Float64) -> Float64:
         """[B, L] of the log-odds along logits [B, L]."""

@@ -8,8 +8,10 @@ import { worthOfPositions } from "./slopes.js";
 export const METHOD = "staged";
 
 const STAGES = [1 / 32, 1 / 16, 1 / 8, 1 / 4]; // of the words, the strongest of which are left out
-const POINTS = [1, 4, 8, 32, 128]; // of Gauss's quadrature
-const CLOSE = { share: 0.2, nats: 0.02 }; // of the words' sum to the change along the way
+const STAGE_WORDS = 32; // fewer that are read have the first stage alone
+// Points of Gauss's quadrature, and how close they bring the words' sum to the change along the way.
+const INTEGRATED = { points: [4, 8, 32, 128], share: 0.01, nats: 0.01 };
+const STAGED = { points: [1, ...INTEGRATED.points], share: 0.2, nats: 0.02 };
 const MOST_GROWTH_WORK = 1e9; // multiplications: about a second
 
 // Each token's contribution [T] to the log-odds of the class `number`: what it is worth, averaged
@@ -18,16 +20,20 @@ export function* contributionsOf(model, tokens, number) {
   const everything = tokens.map((_, place) => place);
   const text = yield* contextOf(model, tokens, everything);
   const change = (yield* oddsAt(model, text, number, 1)) - (yield* oddsAt(model, text, number, 0));
-  const enough = Math.max(CLOSE.share * Math.abs(change), CLOSE.nats);
+  const short = text.words.length < STAGE_WORDS;
+  const way = short ? INTEGRATED : STAGED;
+  const enough = Math.max(way.share * Math.abs(change), way.nats);
   let total;
   let points;
-  for (points of POINTS) {
+  for (points of way.points) {
     [total] = yield* worthOnTheWay(model, [text], number, points);
     const sum = total.reduce((a, b) => a + b, 0);
     if (Math.abs(sum - change) <= enough) break;
   }
+  if (short) return total;
   const strongest = everything.toSorted((a, b) => Math.abs(total[b]) - Math.abs(total[a]));
-  const counts = new Set(STAGES.map((share) => Math.floor(tokens.length * share)));
+  const weighty = total.reduce((count, worth) => count + (worth !== 0), 0);
+  const counts = new Set(STAGES.map((share) => Math.floor(weighty * share)));
   counts.delete(0);
   const later = [];
   for (const count of counts) {
