@@ -684,7 +684,7 @@ def test_predict_prints_json(folder: Path, classifier: TextClassifier) -> None:
     for answer, text, row in zip(
         printed, texts, classifier.predict_proba(texts).tolist(), strict=True
     ):
-        assert list(answer) == ["text", "label", "probability", "probabilities"]
+        assert list(answer) == ["text", "label", "probability", "probabilities", "words"]
         assert answer["text"] == text
         assert answer["probabilities"] == pytest.approx({"neg": row[0], "pos": row[1]}, abs=1e-6)
         assert answer["label"] == ("neg" if row[0] > row[1] else "pos")

@@ -374,6 +374,11 @@ def test_the_server_and_the_file_agree(opened: Browser, address: str, file: str)
                 "words => words.map((word) => word.textContent)"
             )
             found.append((labels, page.locator(".bars .share").all_inner_texts()))
+            expect(page.locator(".verdict .note")).to_have_count(0)
+            _type(page, "qwfp zxcv")
+            expect(page.locator(".verdict .note")).to_have_text(
+                re.compile("its label means nothing")
+            )
     assert found[0] == found[1]
 
 

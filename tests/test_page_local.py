@@ -168,6 +168,7 @@ def test_answers_explanations_and_traces_are_pythons(
         assert said.get("labels") == json.loads(json.dumps(wanted.get("labels")))
         assert said["probability"] == pytest.approx(wanted["probability"], abs=2e-5)
         assert said["probabilities"] == pytest.approx(wanted["probabilities"], abs=2e-5)
+        assert said["words"] == wanted["words"]
     for text in texts:
         label = classifier.classes_.tolist()[-1]
         _near(

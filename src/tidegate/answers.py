@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from tidegate.batch import Reading
     from tidegate.estimator import TextClassifier
 
 
@@ -52,13 +54,35 @@ def decided(
     return said, probabilities[np.arange(len(places)), places].tolist()
 
 
+def known_words(
+    classifier: TextClassifier, texts: Sequence[str], read: Reading
+) -> npt.NDArray[np.int64]:
+    """[texts] how many of the tokens that are read of each text are in the vocabulary.
+
+    read: what the classifier's tokeniser reads of the texts. Where that is windows, which share
+    tokens, each token of a text counts once.
+    """
+    import numpy as np
+
+    from tidegate.text import FIRST_WORD_ID
+
+    rows = read.rows
+    if len(rows) > len(texts):
+        rows = classifier.tokenizer_.encode_all(texts, sys.maxsize)
+    before = np.concatenate([[0], np.cumsum(rows.token_ids >= FIRST_WORD_ID)])
+    found: npt.NDArray[np.int64] = np.diff(before[rows.offsets])
+    return found
+
+
 def predictions(classifier: TextClassifier, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Of each text its label or labels, the probability of that, and all labels' probabilities.
 
-    As JSON values: {"label", "probability", "probabilities": {label: p}}, or "labels" and a tuple
-    where a text may have several. Raises NotFittedError.
+    As JSON values: {"label", "probability", "probabilities": {label: p}, "words"}, or "labels" and
+    a tuple where a text may have several. words: see ``known_words``; the label of a text without
+    any means nothing. Raises NotFittedError.
     """
-    probabilities = classifier.predict_proba(texts)
+    probabilities, read = classifier._read_proba(texts)
+    words = known_words(classifier, texts, read).tolist()
     answers, right = decided(classifier, probabilities)
     names = [label_text(label) for label in classifier.classes_.tolist()]
     return [
@@ -66,6 +90,9 @@ def predictions(classifier: TextClassifier, texts: Sequence[str]) -> list[dict[s
             **({"labels": said} if isinstance(said, tuple) else {"label": said}),
             "probability": sure,
             "probabilities": dict(zip(names, row, strict=True)),
+            "words": known,
         }
-        for said, sure, row in zip(answers, right, probabilities.tolist(), strict=True)
+        for said, sure, row, known in zip(
+            answers, right, probabilities.tolist(), words, strict=True
+        )
     ]

@@ -428,9 +428,15 @@ class TextClassifier(ClassifierContract):
         Where a text may have several labels, each column is a probability of its own; else rows
         add up to 1.
         """
+        return self._read_proba(texts)[0]
+
+    def _read_proba(self, texts: Iterable[str]) -> tuple[npt.NDArray[np.float64], Reading]:
+        """The same, and what the network read of each text."""
         model = self._fitted()
         with self._own_threads():
-            return model.probabilities(self._logits(listed_texts(texts)))
+            texts = listed_texts(texts)
+            read = self._read(texts)
+            return model.probabilities(self._logits(texts, read)), read
 
     def features(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
         """[texts, features] float32: what the network's output layer reads. See GRUEncoder."""
@@ -439,9 +445,12 @@ class TextClassifier(ClassifierContract):
             read = self._read(listed_texts(texts))
             return read.pooled(model.features(read.rows))
 
-    def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """[texts, L] of the recurrent model, and of the linear one beside it if there is one."""
-        read = self._read(texts)
+    def _logits(self, texts: Sequence[str], read: Reading | None = None) -> npt.NDArray[np.float32]:
+        """[texts, L] of the recurrent model, and of the linear one beside it if there is one.
+
+        read: what ``_read`` gives of the texts, if it is there already.
+        """
+        read = self._read(texts) if read is None else read
         logits = read.pooled(self.model_.predict_logits(read.rows))
         scores = None if self.ngrams_ is None else self.ngrams_.scores(texts)
         return mixed(logits, scores, self.mix_)

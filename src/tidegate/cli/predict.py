@@ -64,7 +64,8 @@ def predict(
         bool,
         typer.Option(
             "--json",
-            help="Print one JSON object a text, with the probabilities of all labels.",
+            help="Print one JSON object a text, with the probabilities of all labels and how many "
+            "of its words the model knows.",
             show_default=False,
         ),
     ] = False,
@@ -145,11 +146,8 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
     Among the many texts of a file or a stream such a one gets a label like every other: it must
     not stop the rest.
     """
-    import numpy as np
-
-    from tidegate.text import FIRST_WORD_ID
-
     read = classifier.tokenizer_.read(texts, classifier.model_.config.max_length)
+    known = answers.known_words(classifier, texts, read)
     for i, text in enumerate(texts):
         if " " not in text and os.path.isfile(text):
             raise DataError(f"text {i + 1} {text!r} is a file; for its texts use --input {text}")
@@ -158,7 +156,7 @@ def _check_texts(classifier: TextClassifier, texts: Sequence[str]) -> None:
             raise DataError(f"text {i + 1} {shown} is not UTF-8; convert it first")
         if not text.strip():
             raise DataError(f"text {i + 1} is empty ({shown}); give at least one word")
-        if not (read.select(np.array([i])).rows.token_ids >= FIRST_WORD_ID).any():
+        if not known[i]:
             raise DataError(
                 f"text {i + 1} {shown} has no word that the model knows, so that its label would "
                 "mean nothing; write it in the language and the words of the training texts"

@@ -28,6 +28,7 @@ _PREDICTION = _object(
     {
         "probability": _SHARE,
         "probabilities": {"type": "object", "additionalProperties": _SHARE},
+        "words": _COUNT,
     },
     label=_LABEL,
     labels=_list(_LABEL),

@@ -24,6 +24,7 @@ const METHODS = {
   gradient: "by slopes",
   occlusion: "by leaving each out",
 };
+const NOTHING_KNOWN = "None of these words is in the model's vocabulary: its label means nothing.";
 const CELLS = { gru: "GRU", lstm: "LSTM", rnn: "plain RNN" };
 
 // Which row of the trace shows each word of the explanation; words that are not read have none. The
@@ -170,6 +171,7 @@ export class Panel {
         make("span", { className: "share" }, percent(result.probability)),
       ),
       make("ul", { className: "bars" }, ...bars),
+      ...(result.words === 0 ? [make("p", { className: "note" }, NOTHING_KNOWN)] : []),
       ...(rest > 0 ? [make("p", { className: "note" }, `and ${counted(rest, "other label")}`)] : []),
     );
   }

@@ -6,7 +6,7 @@ import { METHOD, contributionsOf, growthOf } from "./explaining.js";
 import { mixed, sharesOf } from "./logits.js";
 import { Network, Reading, termsAt, traced } from "./network.js";
 import { NgramModel } from "./ngrams.js";
-import { START_MARK, Tokenizer } from "./tokenizer.js";
+import { FIRST_WORD_ID, START_MARK, Tokenizer } from "./tokenizer.js";
 
 const SLICE_MILLISECONDS = 12;
 const MOST_GROWTH_CHARACTERS = 1_000_000;
@@ -109,6 +109,12 @@ export class Model {
     return sharesOf(mixed(logits, beside, this.mix), network.config.targets);
   }
 
+  // How many of the tokens that are read the model knows.
+  knownWords(tokens) {
+    const ids = this.tokenizer.encode(tokens, this.network.config.max_length);
+    return ids.filter((id) => id >= FIRST_WORD_ID).length;
+  }
+
   // The number of the class that is predicted.
   predicted(shares) {
     if (this.thresholds) return shares[1] >= this.thresholds[0] ? 1 : 0;
@@ -159,7 +165,7 @@ export class LocalBackend {
     for (const text of texts) {
       const { tokens } = this.model.tokenizer.tokens(text);
       const shares = await inSlices(this.model.shares(tokens), signal);
-      results.push(this.model.answer(shares));
+      results.push({ ...this.model.answer(shares), words: this.model.knownWords(tokens) });
     }
     return results;
   }
