@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
 from tidegate.explain import METHODS
+from tidegate.server import flat
 from tidegate.server.failures import Failure, overloaded
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ Text = Annotated[StrictStr, AfterValidator(_characters)]
 # Ends at the first that is wrong: a megabyte of numbers would else make a million errors.
 Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_LARGE = 65_536  # bytes: any JSON of so many is read within some milliseconds
 _MOST_KEYS = 16  # more than any form has
 _UNKNOWN_KEY = "the body has a key that is not known; see /openapi.json"
 
@@ -121,7 +123,7 @@ async def read(request: Request, form: type[Form], limits: Limits) -> Form:
         raise Failure(
             415, "unsupported_media_type", "the body must be JSON: Content-Type: application/json"
         )
-    return check_form(_json(await _bytes(request, limits)), form)
+    return check_form(parse(await _bytes(request, limits), limits.request_texts), form)
 
 
 def check_form(value: Any, form: type[Form]) -> Form:
@@ -162,13 +164,20 @@ def _too_large(limits: Limits) -> Failure:
     )
 
 
-def _json(body: bytes) -> Any:
+def parse(body: bytes, most_items: int) -> Any:
+    """The body's JSON, or of a large one that can be no request what shows it. Raises Failure.
+
+    most_items: of a list.
+    """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Failure(400, "bad_json", f"the body is not UTF-8 at byte {error.start}") from None
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        if len(body) <= _LARGE:
+            return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        pairs = flat.read(text, _MOST_KEYS, most_items, _no_number)
+        return pairs if pairs is None else _object(pairs)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise Failure(400, "bad_json", f"the body is not JSON: {reason}") from None
@@ -211,7 +220,9 @@ def check_texts(texts: list[Text], most: int, limits: Limits) -> None:
     """Failure for more texts than ``most``, or one that is too long."""
     if len(texts) > most:
         raise Failure(
-            422, "too_many_texts", f"{len(texts):,} texts are given; at most {most:,} are taken"
+            422,
+            "too_many_texts",
+            f"more than {most:,} texts are given; send them in several requests",
         )
     for number, text in enumerate(texts):
         if len(text) > limits.characters:
