@@ -94,6 +94,7 @@ def test_it_serves_until_it_is_stopped(folder: Path) -> None:
         (["reviews.safetensors", "--timeout", "0"], ["--timeout=0"]),
         (["reviews.safetensors", "--host", "nowhere.invalid"], ["--host='nowhere.invalid'"]),
         (["reviews.safetensors", "--host", "192.0.2.1", "--port", "0"], ["192.0.2.1"]),
+        (["reviews.safetensors", "--allowed-host", "http://a"], ["--allowed-host='http://a'"]),
         (["reviews.safetensors", "--token-file", "none"], ["--token-file='none'"]),
         (["reviews.safetensors", "--token-file", "short"], ["6 characters", "16"]),
         (["reviews.safetensors", "--token-file", "odd"], ["blanks"]),

@@ -76,6 +76,9 @@ def test_predictions_are_the_models_own(
     expected = json.loads(json.dumps(predictions(models[name], TEXTS)))  # tuples become lists
     assert answer.json == {"model": name, "results": expected}
     assert ("labels" in expected[0]) == (name == "several")
+    assert expected[2]["words"] == 0
+    if name != "several":
+        assert [result["words"] for result in expected] == [3, 5, 0, 0, 12]
 
 
 def test_the_first_model_is_the_default(served: Served) -> None:
@@ -171,8 +174,8 @@ def test_the_models_are_told(served: Served, files: dict[str, Path]) -> None:
         ("/v1/predict", b'{"texts": ["a"], "texts": ["b"]}', 400, "bad_json", "twice"),
         ("/v1/predict", b'{"texts": NaN}', 400, "bad_json", "NaN"),
         ("/v1/predict", b'{"texts": [' + b"9" * 5000 + b"]}", 400, "bad_json", "too many digits"),
-        ("/v1/predict", b"[" * 100_000, 400, "bad_json", "too deeply"),
-        ("/v1/predict", b'{"a":' * 100_000, 400, "bad_json", "too deeply"),
+        ("/v1/predict", b"[" * 60_000, 400, "bad_json", "too deeply"),
+        ("/v1/predict", b'{"a":' * 12_000, 400, "bad_json", "too deeply"),
         ("/v1/predict", b'{"texts": ["\\ud800"]}', 422, "invalid_request", "texts.0 has half"),
         ("/v1/predict", b'{"texts": ["a"], "model": "\\udc00"}', 422, "invalid_request", "half"),
         ("/v1/predict", b'{"\\ud800": 1, "texts": ["a"]}', 422, "invalid_request", "half"),
@@ -188,7 +191,10 @@ def test_the_models_are_told(served: Served, files: dict[str, Path]) -> None:
         ("/v1/predict", {"texts": ["a"], "secret": 1}, 422, "invalid_request", "not known"),
         ("/v1/predict", {"texts": ["a"], "model": 1}, 422, "invalid_request", "model: "),
         ("/v1/predict", {"texts": ["a"], "model": "none"}, 404, "unknown_model", "plain, numb"),
-        ("/v1/predict", {"texts": ["a"] * 1001}, 422, "too_many_texts", "1,001"),
+        ("/v1/predict", {"texts": ["a"] * 1001}, 422, "too_many_texts", "more than 1,000"),
+        ("/v1/predict", {"texts": ["a" * 70] * 1001}, 422, "too_many_texts", "more than 1,000"),
+        ("/v1/predict", {"texts": ["a"], "other": "a" * 70_000}, 422, "invalid_request", "known"),
+        ("/v1/predict", b'{"texts": ["' + b"a" * 70_000, 400, "bad_json", "column 12"),
         ("/v1/predict", {"texts": ["a" * 200_001]}, 422, "text_too_long", "200,001"),
         ("/v1/explain", {"texts": ["a"] * 17}, 422, "too_many_texts", "16"),
         ("/v1/explain", {"texts": ["a " * 5001]}, 422, "text_too_long", "5,001 tokens"),
@@ -234,6 +240,8 @@ def test_other_paths_methods_and_kinds(served: Served) -> None:
     for path in ("/v1", "/v1/", "/nothing", "/../etc/passwd", "/%2e%2e/app.py", "//"):
         answer = served.get(path)
         assert (answer.status, answer.code) == (404, "not_found"), path
+        for named in ("/v1/predict", "/v1/explain", "/docs"):
+            assert named in answer.json["error"]["message"]
     answer = served.get("/v1/predict")
     assert (answer.status, answer.code) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"

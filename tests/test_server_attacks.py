@@ -19,8 +19,6 @@ from serving import Served, raw, serving, wait_until
 from test_estimator import make, reviews
 from tidegate import TextClassifier, ops
 from tidegate.server import model_files
-from tidegate.server.bodies import PredictRequest, check_form
-from tidegate.server.failures import Failure
 from tidegate.server.models import Models, Reloaded
 
 TOKEN = "0123456789abcdef-secret"  # noqa: S105
@@ -157,7 +155,7 @@ def test_what_all_bodies_hold_together_is_bounded(served: Served) -> None:
 def test_slow_clients_are_told_and_closed(served: Served) -> None:
     begun = time.monotonic()
     cases = {
-        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n": 408,  # headers that never end
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n": 408,  # headers that never end
         head(100) + b'{"texts"': 408,  # a body that never ends
         head(None, "Transfer-Encoding: chunked") + b"2\r\n{": 408,
     }
@@ -204,7 +202,7 @@ def test_drops_of_a_header_do_not_buy_time(served: Served) -> None:
 
 def test_who_does_not_read_the_answer_is_dropped(served: Served) -> None:
     """Many answers are asked for at once, and none is taken."""
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.settimeout(10.0)
@@ -245,7 +243,7 @@ def test_what_is_no_http_is_refused(served: Served) -> None:
         b"GET\r\n\r\n",
         b"hello\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         head(5, "Content-Length: 6") + b"[1,2]",
         head(5, "Transfer-Encoding: chunked") + b"0\r\n\r\n",  # two ends: requests in requests
         head(None, "Transfer-Encoding: chunked") + b"zz\r\n",
@@ -284,7 +282,7 @@ def test_requests_in_a_row_are_answered_in_a_row(served: Served) -> None:
         for text in texts:
             body = json.dumps({"texts": [text]}).encode()
             connection.sendall(head(len(body)) + body)
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         while part := connection.recv(65_536):
             received += part
     found = re.findall(rb'"label":"(\w+)"', received)
@@ -379,23 +377,6 @@ def test_models_of_the_test_know_their_words(small: Path) -> None:
     classifier = TextClassifier.load(small)
     said = classifier.predict(["a lovely film", "an awful film", "great", "dull"]).tolist()
     assert said == ["pos", "neg", "pos", "neg"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"texts": [' + b"1, " * 300_000 + b"1]}",
-        b'{"texts": ["a"], ' + b", ".join(b'"%d": 1' % i for i in range(100_000)) + b"}",
-    ],
-    ids=["numbers", "keys"],
-)
-def test_a_body_that_is_wrong_everywhere_costs_no_more_than_its_size(body: bytes) -> None:
-    value = json.loads(body)
-    began = time.process_time()
-    with pytest.raises(Failure) as failure:
-        check_form(value, PredictRequest)
-    assert failure.value.code == "invalid_request"
-    assert time.process_time() - began < 0.2  # an error for each takes many seconds
 
 
 def test_a_file_that_finds_a_bug_leaves_its_model_and_hides_no_other(

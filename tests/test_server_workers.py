@@ -129,7 +129,7 @@ def test_what_was_accepted_is_answered_before_it_ends(
         idle = served.connect()
         whole = json.dumps({"texts": ["a lovely film"]}).encode()
         half.sendall(
-            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n" % len(whole) + whole[:-1]
         )
         long.start()

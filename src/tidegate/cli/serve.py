@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +47,15 @@ def serve(
             "--token-file",
             metavar="FILE",
             help="Requests must bring the token in this file; TIDEGATE_TOKEN holds one, too.",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="A name by which the server may be asked for, beside localhost; may be repeated. "
+            "On other addresses than this machine's own any name will do without it.",
         ),
     ] = None,
     batch: Annotated[
@@ -104,6 +112,7 @@ def serve(
         host=host,
         threads=threads,
         token=server.read_token(token_file),
+        allowed_hosts=tuple(allowed_host or ()),
         quiet=quiet,
         limits=limits,
         **_given(port=port, workers=workers, batch=batch),
@@ -112,7 +121,8 @@ def serve(
 
     def started(address: str) -> None:
         terminal.say(f"serving {names} on {address} (Ctrl-C stops it)")
-        if settings.token is None and not _loopback(address):
+        host = address.removeprefix("http://").rpartition(":")[0].strip("[]")
+        if settings.token is None and not server.is_loopback(host):
             terminal.note(
                 f"whoever reaches {address} can use the models; --token-file asks for a token"
             )
@@ -135,8 +145,3 @@ def _check_packages() -> None:
             raise MissingPackageError(
                 f"serve needs the package {name}; pip install 'tidegate[serve]'"
             )
-
-
-def _loopback(address: str) -> bool:
-    host = address.removeprefix("http://").rpartition(":")[0].strip("[]")
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback

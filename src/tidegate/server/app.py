@@ -30,6 +30,10 @@ from tidegate.trace import cell_terms, trace_layers
 if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
 
+_NO_PATH = (
+    "there is no such path; POST texts to /v1/predict or /v1/explain; /docs tells of all requests"
+)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -42,8 +46,13 @@ class Parts:
     explainer: Explainer
 
 
-def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
-    """The application of one worker; it scores from its start-up to its shutdown."""
+def create(
+    settings: Settings, models: Models, metrics: Metrics, hosts: frozenset[str] | None
+) -> Application:
+    """The application of one worker; it scores from its start-up to its shutdown.
+
+    hosts: the names that it answers to (see ``hosts``), None for any.
+    """
     limits = settings.limits
     parts = Parts(
         settings,
@@ -80,6 +89,7 @@ def create(settings: Settings, models: Models, metrics: Metrics) -> Application:
     return Guard(
         cast(Application, app),
         paths=paths,
+        hosts=hosts,
         token=settings.token,
         held=bodies.HeldBytes(limits.held_bytes),
         metrics=metrics,
@@ -95,7 +105,7 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         form = await bodies.read(request, bodies.PredictRequest, limits)
         bodies.check_texts(form.texts, limits.request_texts, limits)
         model = _model(parts, request, form, len(form.texts))
-        results = await parts.scorer.predict(model.classifier, form.texts)
+        results = await parts.scorer.predict(model.classifier, form.texts, request.receive)
         return _json({"model": model.name, "results": results})
 
     async def explain(request: Request) -> Response:
@@ -104,25 +114,24 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         bodies.check_texts(form.texts, limits.explained_texts, limits)
         model = _model(parts, request, form, len(form.texts))
         one = partial(_explained, model, form, limits)
-        results = await _computed(parts, [partial(one, text) for text in form.texts])
-        return _json({"model": model.name, "results": results})
+        results = await _computed(parts, request, [partial(one, text) for text in form.texts])
+        return _joined(model.name, "results", results)
 
     async def trace(request: Request) -> Response:
         """Every gate and state of every recurrent layer at every token of a text."""
         form = await bodies.read(request, bodies.TraceRequest, limits)
         bodies.check_texts([form.text], 1, limits)
         model = _model(parts, request, form, 1)
-        (body,) = await _computed(
-            parts, [partial(_traced, model, form.text, limits.traced_numbers)]
-        )
-        return Response(body, media_type="application/json")
+        step = partial(_traced, model, form.text, limits.traced_numbers)
+        (layers,) = await _computed(parts, request, [step])
+        return _joined(model.name, "layers", layers)
 
     async def cell(request: Request) -> Response:
         """The equations of one unit at one step of a text, with their numbers filled in."""
         form = await bodies.read(request, bodies.CellRequest, limits)
         bodies.check_texts([form.text], 1, limits)
         model = _model(parts, request, form, 1)
-        (terms,) = await _computed(parts, [partial(_terms, model, form)])
+        (terms,) = await _computed(parts, request, [partial(_terms, model, form)])
         return _json({"model": model.name, "terms": terms})
 
     async def list_models() -> Response:
@@ -163,23 +172,22 @@ def _model(parts: Parts, request: Request, form: Any, texts: int) -> ServedModel
     return model
 
 
-async def _computed(parts: Parts, steps: list[Callable[[], Any]]) -> list[Any]:
+async def _computed(parts: Parts, request: Request, steps: list[Callable[[], Any]]) -> list[Any]:
     """What the steps give, computed beside the predictions. What the library refuses is a 422."""
     try:
-        return await parts.explainer.run(steps)
+        return await parts.explainer.run(steps, request.receive)
     except TidegateError as error:
         raise Failure(422, "invalid_request", str(error)) from None
 
 
-def _explained(
-    model: ServedModel, form: bodies.ExplainRequest, limits: Limits, text: str
-) -> dict[str, Any]:
+def _explained(model: ServedModel, form: bodies.ExplainRequest, limits: Limits, text: str) -> bytes:
+    """The explanation as JSON: a request's pieces, for the reason that ``_traced`` gives."""
     classifier = model.classifier
     _check_explained(classifier, text, limits)
     given: dict[str, Any] = {} if form.method is None else {"method": form.method}
     if form.label is not None:
         given["label"] = answers.named_label(classifier, answers.label_text(form.label))
-    return explain_text(classifier, text, **given).to_json()
+    return pydantic_core.to_json(explain_text(classifier, text, **given).to_json())
 
 
 def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> None:
@@ -208,8 +216,8 @@ def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> N
         )
 
 
-def _traced(model: ServedModel, text: str, most: int) -> bytes:
-    """The answer as JSON, piece by piece: one long piece would keep the interpreter to itself."""
+def _traced(model: ServedModel, text: str, most: int) -> list[bytes]:
+    """Layers as JSON, made piece by piece: one long piece would keep the interpreter to itself."""
     config = model.classifier.model_.config
     rows = {"gru": 4, "lstm": 6, "rnn": 1}[config.cell]
     ways = 2 if config.bidirectional else 1
@@ -220,8 +228,7 @@ def _traced(model: ServedModel, text: str, most: int) -> bytes:
     layers = []
     for one in trace_layers(model.classifier, text):
         layers.append(b"{" + b",".join(_members(one.to_json())) + b"}")
-    name = pydantic_core.to_json(model.name)
-    return b'{"model":' + name + b',"layers":[' + b",".join(layers) + b"]}"
+    return layers
 
 
 def _members(found: dict[str, Any]) -> Iterator[bytes]:
@@ -244,6 +251,12 @@ def _terms(model: ServedModel, form: bodies.CellRequest) -> dict[str, Any]:
     ).to_json()
 
 
+def _joined(model: str, name: str, pieces: list[bytes]) -> Response:
+    """An answer whose list ``name`` is JSON already."""
+    begin = b'{"model":' + pydantic_core.to_json(model) + b',"' + name.encode() + b'":['
+    return Response(begin + b",".join(pieces) + b"]}", media_type="application/json")
+
+
 def _json(value: Any) -> Response:
     return Response(pydantic_core.to_json(value), media_type="application/json")
 
@@ -254,6 +267,8 @@ async def _failed(_: Request, error: Exception) -> Response:
     elif isinstance(error, HTTPException):  # the framework's own
         status = error.status_code
         code, message = CODES.get(status, "error"), str(error.detail).lower()
+        if status == 404:
+            message = _NO_PATH
     else:
         raise error
     kind = LingeringResponse if status == 413 else Response

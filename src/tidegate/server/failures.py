@@ -16,6 +16,7 @@ CODES = {
     408: "timed_out",
     413: "too_large",
     415: "unsupported_media_type",
+    421: "unknown_host",
     422: "invalid_request",
     431: "headers_too_large",
     500: "internal_error",

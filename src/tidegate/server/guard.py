@@ -1,4 +1,4 @@
-"""What stands in front of the application: the token, one log line and the numbers of a request."""
+"""What stands in front of the application: host, token, a log line and the numbers of a request."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidegate.server import logs
+from tidegate.server import hosts, logs
 from tidegate.server.failures import Failure, error_body
+from tidegate.server.lingering import LingeringResponse
 
 if TYPE_CHECKING:
     from tidegate.server.bodies import HeldBytes
     from tidegate.server.metrics import Metrics
+    from tidegate.server.unread import Outbox
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,6 +34,10 @@ _HEADERS = [
     ),
 ]
 _GUARDED = ("/v1/", "/metrics")
+_UNKNOWN_HOST = (
+    "the Host header has a name that this server does not know as its own; ask for localhost, or "
+    "start it with --allowed-host and the name"
+)
 
 
 @dataclass
@@ -47,7 +53,8 @@ class Noted:
 class Guard:
     """An ASGI application around another. paths: those that are named in logs and numbers.
 
-    Other paths may be anything that a user typed, and are called "other".
+    Other paths may be anything that a user typed, and are called "other". hosts: the names that it
+    answers to, None for any.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Guard:
         application: Application,
         *,
         paths: Collection[str],
+        hosts: Collection[str] | None,
         token: str | None,
         held: HeldBytes,
         metrics: Metrics,
@@ -62,6 +70,7 @@ class Guard:
     ) -> None:
         self._application = application
         self._paths = frozenset(paths)
+        self._hosts = hosts
         self._token = None if token is None else token.encode()
         self._held = held
         self._metrics = metrics
@@ -72,27 +81,37 @@ class Guard:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        began, noted = time.perf_counter(), Noted()
-        scope["state"]["noted"], scope["state"]["held"] = noted, self._held
+        began, noted, state = time.perf_counter(), Noted(), scope["state"]
+        state["noted"], state["held"] = noted, self._held
+        outbox: Outbox = state["outbox"]  # the connection's (see ``protocol``)
 
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 noted.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
-            await send(message)
+            with outbox.holding(message):
+                await send(message)
 
         try:
-            if self._admitted(scope):
+            refusal = self._refusal(scope)
+            if refusal is None:
                 await self._application(scope, receive, send_noted)
             else:
-                await _refuse(send_noted)
+                await _refused(refusal)(scope, receive, send_noted)
         except Exception as error:  # answered already: see failures' handler of the application
             logs.failure(error)
         finally:
             self._held.give_back(noted.held)
             self._tell(scope, noted, time.perf_counter() - began)
 
-    def _admitted(self, scope: Scope) -> bool:
+    def _refusal(self, scope: Scope) -> Failure | None:
+        if self._hosts is not None and not hosts.admitted(scope["headers"], self._hosts):
+            return Failure(421, "unknown_host", _UNKNOWN_HOST)
+        if not self._has_token(scope):
+            return _no_token()
+        return None
+
+    def _has_token(self, scope: Scope) -> bool:
         if self._token is None or not scope["path"].startswith(_GUARDED):
             return True
         given = [value for name, value in scope["headers"] if name == b"authorization"]
@@ -118,16 +137,13 @@ class Guard:
             )
 
 
-async def _refuse(send: Send) -> None:
-    failure = Failure(
-        401, "unauthorized", "a token is needed: Authorization: Bearer and the token of this server"
-    )
+def _no_token() -> Failure:
+    message = "a token is needed: Authorization: Bearer and the token of this server"
+    return Failure(401, "unauthorized", message, {"WWW-Authenticate": "Bearer"})
+
+
+def _refused(failure: Failure) -> LingeringResponse:
+    """The answer of no application; what is still sent is read for a moment, and forgotten."""
+    headers = {**(failure.headers or {}), "Connection": "close"}
     body = error_body(failure.code, failure.message)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"www-authenticate", b"Bearer"),
-        (b"connection", b"close"),  # a body that may follow is not read
-    ]
-    await send({"type": "http.response.start", "status": failure.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return LingeringResponse(body, failure.status_code, headers, media_type="application/json")

@@ -65,6 +65,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=kept,
         )
+        self.dropped = Counter(
+            "tidegate_dropped_connections",
+            "Connections ended because their answers were not taken, by the limit that was met.",
+            ("reason",),
+            registry=kept,
+        )
         self.reloads = Counter(
             "tidegate_model_reloads",
             "Replaced model files, by whether they could be loaded.",

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tidegate.server import logs
 from tidegate.server.failures import CODES, error_body
+from tidegate.server.unread import Outbox, Unread
 
 if TYPE_CHECKING:
     from tidegate.server.metrics import Metrics
@@ -22,30 +23,16 @@ if TYPE_CHECKING:
 _LAST_WORDS = 0.25  # seconds in which a stopping server still takes what is already on its way
 
 
-class _Forgiving:
-    """A transport that forgets what is written when the client has gone.
-
-    asyncio's does so by itself; uvloop's raises until the protocol has been told.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
 class LimitedProtocol(HttpToolsProtocol):
     """One timer at a time runs for whatever the client is expected to do next."""
 
-    def __init__(self, limits: Limits, metrics: Metrics, **given: Any) -> None:
+    _outbox: Outbox  # from connection_made on
+
+    def __init__(self, limits: Limits, metrics: Metrics, unread: Unread, **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
         self._metrics = metrics
+        self._unread = unread
         self._timer: asyncio.TimerHandle | None = None
         self._begun = False  # a request of which something has arrived, but not all
         self._in_headers = True
@@ -57,7 +44,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = cast(asyncio.Transport, _Forgiving(transport))
+        self._outbox = Outbox(transport, self._unread)
+        self.transport = cast(asyncio.Transport, self._outbox)
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "too many connections; try again in a second", b"retry-after: 1\r\n")
         else:
@@ -65,7 +53,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._outbox.end()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._outbox.filled()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._outbox.emptied()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -89,6 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"]["outbox"] = self._outbox
         self._begun = self._in_headers = True
         self._header_bytes = 0
         self._expect(self._limits.header_seconds)
@@ -121,9 +119,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left:
-            self.loop.call_later(self._limits.sending_seconds, self._check_taken, left)
+        self._outbox.watch()
         super().on_response_complete()
         if not self._begun and not self.pipeline and not self.transport.is_closing():
             self._stop_timer()
@@ -150,14 +146,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._header_bytes > self._limits.header_bytes:
             most = self._limits.header_bytes
             self._refuse(431, f"the first line and headers have more than {most:,} bytes")
-
-    def _check_taken(self, before: int) -> None:
-        """A client that has taken nothing of its answer for so long will not take the rest."""
-        left = self.transport.get_write_buffer_size()
-        if left >= before:
-            self.transport.abort()
-        elif left:
-            self.loop.call_later(self._limits.sending_seconds, self._check_taken, left)
 
     def _close(self) -> None:
         if not self.transport.is_closing():

@@ -24,6 +24,7 @@ _REASONS = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body's Content-Type is not application/json.",
+    "421": "The Host header has a name that is not the server's.",
     "422": "The body is JSON, but not of the right form, or too much for one request.",
     "431": "The headers are too large.",
     "500": "A bug.",
@@ -48,7 +49,7 @@ def get(
     app: FastAPI, path: str, endpoint: Callable[..., Any], media_type: str = "application/json"
 ) -> None:
     """A route without a body."""
-    _add(app, path, endpoint, "GET", ("401", "500", "503"), {}, media_type)
+    _add(app, path, endpoint, "GET", ("401", "421", "500", "503"), {}, media_type)
 
 
 def _add(

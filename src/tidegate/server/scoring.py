@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidegate import answers
-from tidegate.server.failures import Failure, overloaded
+from tidegate.server.departures import Receive, answer
+from tidegate.server.failures import overloaded
 
 if TYPE_CHECKING:
     from tidegate.estimator import TextClassifier
@@ -82,9 +83,12 @@ class Scorer:
         self._thread.join()
 
     async def predict(
-        self, classifier: TextClassifier, texts: Sequence[str]
+        self, classifier: TextClassifier, texts: Sequence[str], receive: Receive
     ) -> list[dict[str, Any]]:
-        """What ``answers.predictions`` says of the texts. Failure if too many wait, or too long."""
+        """What ``answers.predictions`` says of the texts.
+
+        receive: tells when the client leaves. Failure if it does, if too many wait, or too long.
+        """
         future = asyncio.get_running_loop().create_future()
         job = _Job(classifier, texts, future)
         with self._changed:
@@ -96,10 +100,18 @@ class Scorer:
             self._metrics.waiting_texts.set(self._waiting)
             self._changed.notify()
         try:
-            found: list[dict[str, Any]] = await asyncio.wait_for(future, self._seconds)
-        except asyncio.TimeoutError:  # the future is cancelled, and its job is left out
-            raise timed_out(self._seconds) from None
-        return found
+            return await answer(future, receive, self._seconds)
+        finally:
+            if not future.done():
+                self._give_up(job)
+
+    def _give_up(self, job: _Job) -> None:
+        """Nobody waits for it any more: its place is free at once."""
+        job.future.cancel()
+        with self._changed:
+            self._waiting -= len(job.texts) - job.taken
+            job.texts, job.taken = (), 0
+            self._metrics.waiting_texts.set(self._waiting)
 
     def _work(self) -> None:
         """The thread: batch after batch until it is stopped and nothing waits."""
@@ -128,7 +140,7 @@ class Scorer:
         later: list[_Job] = []
         while self._jobs and left > 0 and characters > 0:
             job = self._jobs.popleft()
-            if job.future.done():  # given up
+            if job.future.done():  # given up, or one of its texts can't be scored
                 self._waiting -= len(job.texts) - job.taken
             elif batch and job.classifier is not batch[0].job.classifier:
                 later.append(job)
@@ -187,8 +199,11 @@ class Explainer:
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, "tidegate-explainer")
 
-    async def run(self, steps: Sequence[Callable[[], Answer]]) -> list[Answer]:
-        """Each step's result; between two of them a request that was given up ends."""
+    async def run(self, steps: Sequence[Callable[[], Answer]], receive: Receive) -> list[Answer]:
+        """Each step's result; between two of them a request that was given up ends.
+
+        receive: tells when the client leaves. Failure if it does, if too many wait, or too long.
+        """
         if self._waiting >= self._most:
             raise overloaded("too many explanations wait already")
         given_up = threading.Event()
@@ -202,15 +217,16 @@ class Explainer:
             return found
 
         self._count(1)
-        future = asyncio.get_running_loop().run_in_executor(self._thread, all_steps)
+        job = self._thread.submit(all_steps)
+        future = asyncio.wrap_future(job)
         future.add_done_callback(self._ended)
         try:
-            # Shielded: a step that runs can't be stopped, and counts until it has ended.
-            return await asyncio.wait_for(asyncio.shield(future), self._seconds)
-        except asyncio.TimeoutError:
-            raise timed_out(self._seconds) from None
+            return await answer(future, receive, self._seconds)
         finally:
+            # A step that runs can't be stopped, and counts until it has ended. What has not begun
+            # leaves its place at once.
             given_up.set()
+            job.cancel()
 
     def _count(self, change: int) -> None:
         self._waiting += change
@@ -224,13 +240,3 @@ class Explainer:
     def stop(self) -> None:
         """End when the step that runs has ended."""
         self._thread.shutdown(cancel_futures=True)
-
-
-def timed_out(seconds: float) -> Failure:
-    """The failure of a request that was not answered in time."""
-    return Failure(
-        503,
-        "timed_out",
-        f"not answered within {seconds:g} seconds; send fewer texts at once, or later",
-        {"Retry-After": "1"},
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tidegate.errors import ConfigError
 from tidegate.model import check_whole
+from tidegate.server.hosts import check_host
 
 TOKEN_VARIABLE = "TIDEGATE_TOKEN"  # noqa: S105 (its name)
 _SHORTEST_TOKEN = 16  # characters: shorter ones can be tried out
@@ -28,8 +29,9 @@ class Limits:
     explainer. held_bytes: bodies of all requests that are not answered yet. connections: open at
     once. header_bytes: of a request's first line and headers. header_seconds, body_seconds: until
     they are there. scoring_seconds: until an answer. idle_seconds: of an open connection without a
-    request. sending_seconds: until a client has taken some of an answer. stopping_seconds: for
-    what was accepted, when the server is asked to stop.
+    request. sending_bytes, sending_seconds: what a client must take of its answers again and again,
+    and in which time. unread_bytes: of all answers that wait for their readers. stopping_seconds:
+    for what was accepted, when the server is asked to stop.
     """
 
     body_bytes: int = 4_000_000
@@ -49,6 +51,8 @@ class Limits:
     scoring_seconds: int = 30
     idle_seconds: int = 30
     sending_seconds: int = 30
+    sending_bytes: int = 150_000
+    unread_bytes: int = 64_000_000
     stopping_seconds: int = 30
 
     def __post_init__(self) -> None:
@@ -71,8 +75,8 @@ class Settings:
     models: at least one; the first is what a request without a name gets. host, port: where it
     listens, port 0 for any that is free. workers: processes that share the port. threads: kernel
     threads of each worker, None for its share of the processors. token: what requests have to
-    bring, or None. batch: texts that are scored together at most. quiet: whether requests are not
-    logged. Raises ConfigError.
+    bring, or None. allowed_hosts: names that it may be asked for by (see ``hosts``). batch: texts
+    that are scored together at most. quiet: whether requests are not logged. Raises ConfigError.
     """
 
     models: tuple[ModelFile, ...]
@@ -81,6 +85,7 @@ class Settings:
     workers: int = 1
     threads: int | None = None
     token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
     batch: int = 64
     quiet: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -91,6 +96,8 @@ class Settings:
         check_whole("batch", self.batch, 1, 10_000)
         if self.threads is not None:
             check_whole("threads", self.threads, 1, 256)
+        for given in self.allowed_hosts:
+            check_host(given)
         names: dict[str, Path] = {}
         for model in self.models:
             if model.name in names:

@@ -29,13 +29,16 @@ import uvicorn
 
 from tidegate import ops
 from tidegate.errors import ConfigError
-from tidegate.server import logs
+from tidegate.server import hosts, logs
 from tidegate.server.models import Models
 from tidegate.server.settings import Settings
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's name
 _LOOK_SECONDS = 1.0  # between two looks at the models' files
 _BACKLOG = 2_048
+# Bytes of an answer that the system keeps for a slow reader. Without a bound these are megabytes,
+# which the server's limits would not count, and taken in steps too large to see a pace.
+_UNSENT = 131_072
 # A worker that dies at once is replaced later and later, up to so many seconds.
 _LONGEST_PAUSE = 30.0
 _STOPS = tuple(
@@ -79,6 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"host={host!r} is no address of this machine: {error}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -122,12 +127,16 @@ def _run(
     from tidegate.server.app import create
     from tidegate.server.metrics import Metrics
     from tidegate.server.protocol import LimitedProtocol
+    from tidegate.server.unread import Unread
 
     metrics = Metrics()
     limits = settings.limits
+    names = hosts.accepted(listener.getsockname()[0], settings.host, settings.allowed_hosts)
     config = uvicorn.Config(
-        cast(Any, create(settings, models, metrics)),
-        http=cast(Any, functools.partial(LimitedProtocol, limits, metrics)),
+        cast(Any, create(settings, models, metrics, names)),
+        http=cast(
+            Any, functools.partial(LimitedProtocol, limits, metrics, Unread(limits, metrics))
+        ),
         ws="none",
         loop="auto",
         lifespan="on",
