@@ -52,9 +52,9 @@ def test_which_names_are_its_own() -> None:
 def test_where_names_are_checked() -> None:
     assert accepted("0.0.0.0", "0.0.0.0", []) is None  # noqa: S104
     assert accepted("192.168.0.1", "192.168.0.1", []) is None
-    assert accepted("192.168.0.1", "192.168.0.1", ["a"]) == {"a"}
+    assert accepted("192.168.0.1", "192.168.0.1", ["a"]) == frozenset({"a"})
     for address in ("127.0.0.1", "127.0.0.2", "::1"):
-        assert accepted(address, "my-name", ["a"]) == {"a", "my-name"}
+        assert accepted(address, "my-name", ["a"]) == frozenset({"a", "my-name"})
         assert is_loopback(address)
     for address in ("0.0.0.0", "::", "fe80::1%eth0", "10.0.0.1", "example.org"):  # noqa: S104
         assert not is_loopback(address)

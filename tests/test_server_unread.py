@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +82,17 @@ def is_whole(connection: socket.socket, before: int = 0) -> bool:
 
 
 def test_all_answers_that_wait_have_a_bound(slow: Path, tmp_path: Path) -> None:
-    """Sixty are asked for, of 1.8 MB each, and none is read; who reads gets his."""
-    limits = {"unread_bytes": 4_000_000, "explanations": 100}
-    with serving(tmp_path / "log", [str(slow)], limits=limits) as served:
+    """A hundred and twenty are asked for, of 1.8 MB each, and none is read; who reads gets his."""
+    limits = {"unread_bytes": 4_000_000, "explanations": 200}
+    with serving(tmp_path / "log", [str(slow)], limits=limits) as served, ExitStack() as opened:
         assert len(served.post("/v1/trace", LARGE).body) > 1_800_000
         before = served.metric("process_resident_memory_bytes")
-        opened = [reader(served) for _ in range(60)]
-        connections = [each.__enter__() for each in opened]
-        wait_until(lambda: served.metric(ROOM) >= 58)
-        assert served.metric("process_resident_memory_bytes") - before < 50e6  # and not 100e6
+        connections = [opened.enter_context(reader(served)) for _ in range(120)]
+        wait_until(lambda: served.metric(ROOM) >= 118)
+        # Not 200 MB; asyncio's own transports copy what they keep, and leave holes in the memory.
+        assert served.metric("process_resident_memory_bytes") - before < 100e6
         assert len(served.post("/v1/trace", LARGE).body) > 1_800_000
-        whole = [is_whole(connection) for connection in connections]
-        assert 1 <= sum(whole) <= 2
-        for each in opened:
-            each.__exit__(None, None, None)
+        assert 1 <= sum(map(is_whole, connections)) <= 2
         dropped = [line for line in served.logged() if line["event"] == "dropped"]
         assert {line["reason"] for line in dropped} == {"room"}
         assert served.metric(PACE) == 0
