@@ -61,7 +61,8 @@ def test_it_serves_until_it_is_stopped(folder: Path) -> None:
             port = found[1]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as answer:
                 names = [model["name"] for model in json.load(answer)["models"]]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "any"})
+            with urllib.request.urlopen(asked, timeout=30) as answer:
                 page = answer.read().decode()
             process.send_signal(signal.SIGINT)
             rest, errors = process.communicate(timeout=30)

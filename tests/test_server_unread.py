@@ -132,15 +132,15 @@ def test_an_answer_behind_one_that_is_not_taken_counts_too(slow: Path, tmp_path:
 
 def test_an_answer_must_be_taken_at_some_pace(slow: Path, tmp_path: Path) -> None:
     """Some progress is not enough; who is fast enough has all the time that he needs."""
-    limits = {"sending_seconds": 1, "sending_bytes": 400_000}
+    limits = {"sending_seconds": 1, "sending_bytes": 250_000}
     with serving(tmp_path / "log", [str(slow)], limits=limits) as served:
         with reader(served) as slowly, reader(served) as quickly:
-            for _ in range(30):
+            for _ in range(25):
                 time.sleep(0.1)
-                assert take(quickly, 50_000) == 50_000
-                take(slowly, 4_000)
+                assert take(quickly, 60_000) == 60_000
+                take(slowly, 10_000)
             assert is_whole(quickly, 1_500_000)
-            assert not is_whole(slowly, 120_000)
+            assert not is_whole(slowly, 250_000)
         assert served.metric(PACE) == 1
         (line,) = [line for line in served.logged() if line["event"] == "dropped"]
         assert line["reason"] == "pace"
@@ -158,6 +158,10 @@ def test_who_takes_all_at_once_is_never_dropped(slow: Path, tmp_path: Path) -> N
                 assert raw(connection).status == 200
                 connection.sendall(request("/v1/predict", {"texts": ["a"]}))
                 assert raw(connection).status == 200
+            for _ in range(2):
+                connection.sendall(TRACE)
+                assert raw(connection).status == 200
+                time.sleep(1.5)  # nothing is left to be taken
         assert served.metric(PACE) == served.metric(ROOM) == 0
 
 

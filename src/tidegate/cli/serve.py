@@ -54,8 +54,8 @@ def serve(
         typer.Option(
             "--allowed-host",
             metavar="NAME",
-            help="A name by which the server may be asked for, beside localhost; may be repeated. "
-            "On other addresses than this machine's own any name will do without it.",
+            help="A name under which the server may be asked for; may be repeated. Without it, a "
+            "server that only this machine reaches answers to localhost, any other to all names.",
         ),
     ] = None,
     batch: Annotated[

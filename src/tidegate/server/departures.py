@@ -29,6 +29,7 @@ async def answer(work: asyncio.Future[Answer], receive: Receive, seconds: float)
         finally:
             leaving.cancel()
         if not work.done() and leaving.done():
+            leaving.result()  # not even that can be told, if it raises
             # Nobody reads it; 499 is what proxies write into their logs for it.
             raise Failure(499, "client_left", "the client left before it was answered")
     if not work.done():

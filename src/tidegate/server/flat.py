@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+_NEXT_STRING = re.compile(r'[ \t\n\r]*,[ \t\n\r]*(?=")')
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _OTHER_BEGINS = frozenset("[{-0123456789tfnNI")  # of values that are no strings
 
@@ -72,8 +73,13 @@ def _strings(
             if text[at : at + 1] in _OTHER_BEGINS:
                 return [*found, None], at, False
             raise json.JSONDecodeError("Expecting value", text, at)
-        item, at = decode(text, at)
-        found.append(item)
+        for _ in range(most + 1 - len(found)):  # string after string, as requests have them
+            item, at = decode(text, at)
+            found.append(item)
+            another = _NEXT_STRING.match(text, at)
+            if another is None:
+                break
+            at = another.end()
         if len(found) > most:
             return found, at, False
         at, more = _comma(text, at, "]")

@@ -102,16 +102,7 @@ class Scorer:
         try:
             return await answer(future, receive, self._seconds)
         finally:
-            if not future.done():
-                self._give_up(job)
-
-    def _give_up(self, job: _Job) -> None:
-        """Nobody waits for it any more: its place is free at once."""
-        job.future.cancel()
-        with self._changed:
-            self._waiting -= len(job.texts) - job.taken
-            job.texts, job.taken = (), 0
-            self._metrics.waiting_texts.set(self._waiting)
+            future.cancel()  # if it is not there: its job is left out
 
     def _work(self) -> None:
         """The thread: batch after batch until it is stopped and nothing waits."""
