@@ -79,8 +79,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--connections", default=64, help="open at once (64)", **whole)  # type: ignore[arg-type]
     parser.add_argument("--seconds", type=float, default=15.0, help="of each load (15)")
     parser.add_argument("--overload-seconds", type=float, default=60.0, help="of twice it (60)")
-    parser.add_argument("--overload-connections", default=256, help="(256)", **whole)  # type: ignore[arg-type]
-    parser.add_argument("--max-waiting", default=2_000, help="of the server (2000)", **whole)  # type: ignore[arg-type]
+    parser.add_argument("--overload-connections", default=900, help="(900)", **whole)  # type: ignore[arg-type]
+    parser.add_argument("--max-waiting", default=512, help="of the server (512)", **whole)  # type: ignore[arg-type]
     parser.add_argument("--workers", default=1, help="of the server (1)", **whole)  # type: ignore[arg-type]
     parser.add_argument("--threads", type=int, metavar="N", help="of each worker")
     parser.add_argument("--singles", default=2_000, help="texts one at a time (2000)", **whole)  # type: ignore[arg-type]
