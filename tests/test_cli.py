@@ -696,7 +696,8 @@ def test_five_thousand_lines_keep_their_order(folder: Path, classifier: TextClas
     texts[7] = ""
     texts[4_000] = "qwfp"
     done = tidegate("predict", "model.safetensors", folder=folder, text="\r\n".join(texts) + "\n")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "note: 2 of 5,000 texts have no word that the model knows" in done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert len(rows) == 5_000
     expected = classifier.predict_proba(texts)
@@ -810,6 +811,29 @@ def test_a_table_without_output_is_printed(
     assert main(["predict", "model.safetensors", "--input", "reviews.csv"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in printed] == reviews(60)[1]
+
+
+@pytest.mark.parametrize("output", [[], ["--output", "scored.csv"]])
+def test_the_texts_column_and_unknown_texts_are_noted(
+    folder: Path,
+    output: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    rows = ["title,comment", "a superb film,zxqv wvut", "a dreadful film,", "zxqv,a superb film"]
+    (folder / "two.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    command = ["predict", "model.safetensors", "--input", "two.csv", *output]
+    assert main(command) == 0
+    column, unknown = capsys.readouterr().err.splitlines()
+    assert "the texts are in column 'comment', named so; --text-column names another" in column
+    assert "2 of 3 texts have no word that the model knows" in unknown
+    assert main([*command, "--text-column", "title"]) == 0
+    assert "1 of 3 texts have no word" in capsys.readouterr().err.strip()
+    # A single column is no question, and texts that are known are no news.
+    (folder / "one.csv").write_text("comment\na superb film\n", encoding="utf-8")
+    assert main(["predict", "model.safetensors", "--input", "one.csv", *output]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_labels_can_not_act_on_the_terminal(folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.compare import words
 from tidegate.compare.figures import duration
 from tidegate.compare.page import page
 from tidegate.compare.words import fading_words, method, scattered, setting
@@ -47,6 +48,18 @@ def report_of(*rows: dict[str, Any], **plan: Any) -> dict[str, Any]:
         "tests": [],
         "seconds": 145.1,
     }
+
+
+def test_models_that_are_right_on_the_same_texts_have_no_interval() -> None:
+    numbers = {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0, "p_holm": 1.0}
+    pair = {"first": "gru", "second": "rnn", **numbers}
+    report = report_of(network("gru", 0.1, [0.1]), network("rnn", 0.1, [0.1]))
+    same = {**pair, "first_only": [0, 0], "second_only": [0, 0]}
+    said = words.test_words(report, same)
+    assert said == "GRU against RNN: the same texts are right, in every seed"
+    swapped = {**pair, "first_only": [3, 0], "second_only": [0, 3]}
+    said = words.test_words(report, swapped)
+    assert "+0.00 points (+0.00 to +0.00), p 1.0000 after Holm" in said
 
 
 def test_what_is_left_of_the_gradient_is_told_with_what_the_seeds_say() -> None:

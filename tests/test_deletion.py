@@ -100,5 +100,7 @@ def test_the_command_checks(
         assert line.split()[:2] == [str(count), f"{fall:.3f}"]
     assert f"weigh {tested.gain:.2f} nats more than random ones" in lines[-1]
     assert lines[-1] in page.read_text(encoding="utf-8")
+    assert cli.main(["explain", str(model), TEXT.split()[0], "--check"]) == 0
+    assert "nothing to compare" in capsys.readouterr().out.splitlines()[-1]
     assert cli.main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["deletion"] == tested.to_json()

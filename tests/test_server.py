@@ -199,6 +199,8 @@ def test_the_models_are_told(served: Served, files: dict[str, Path]) -> None:
         ("/v1/explain", {"texts": ["a"] * 17}, 422, "too_many_texts", "16"),
         ("/v1/explain", {"texts": ["a " * 5001]}, 422, "text_too_long", "5,001 tokens"),
         ("/v1/explain", {"texts": [" "]}, 422, "invalid_request", "no words"),
+        ("/v1/explain", {"texts": ["a film", " "]}, 422, "invalid_request", "texts.1: the text"),
+        ("/v1/explain", {"texts": ["a", "b " * 5001]}, 422, "text_too_long", "text 1 has 5,001"),
         ("/v1/explain", {"texts": ["a"], "label": "x"}, 422, "invalid_request", "'x' is not one"),
         ("/v1/explain", {"texts": ["a"], "label": []}, 422, "invalid_request", "label"),
         ("/v1/explain", {"texts": ["a"], "method": "x"}, 422, "invalid_request", "method: "),

@@ -69,8 +69,11 @@ def known_words(
     rows = read.rows
     if len(rows) > len(texts):
         rows = classifier.tokenizer_.encode_all(texts, sys.maxsize)
-    before = np.concatenate([[0], np.cumsum(rows.token_ids >= FIRST_WORD_ID)])
-    found: npt.NDArray[np.int64] = np.diff(before[rows.offsets])
+    found = np.zeros(len(rows), np.int64)
+    some = rows.lengths > 0  # of what is empty the next one's would be added up
+    if some.any():
+        known = rows.token_ids >= FIRST_WORD_ID
+        found[some] = np.add.reduceat(known, rows.offsets[:-1][some], dtype=np.int64)
     return found
 
 

@@ -172,6 +172,8 @@ def _test_rows(tested: DeletionTest) -> list[tuple[str, str, str, str]]:
 
 def _test_verdict(found: Explanation, tested: DeletionTest) -> str:
     label = terminal.printable(terminal.label_text(found.label))
+    if len(found.tokens) == 1:
+        return "One word is all there is: no other can be left out, so there is nothing to compare."
     if tested.gain <= 0:
         return f"The words named for {label} weigh no more than random ones: don't trust them."
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from tidegate.cli import files, labels, options, terminal
 from tidegate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from tidegate.data import Source
+    from tidegate.data import Source, TextStream
     from tidegate.estimator import TextClassifier
 
 
@@ -107,8 +107,10 @@ def predict(
     mark = None if as_json else labels.joining_mark(classifier, label_separator)
     if texts:
         _check_texts(classifier, texts)
+    unknown = _Unknown()
     for block in _blocks(texts, source, encoding, text_column):
-        _print(classifier, block, mark)
+        unknown.add(_print(classifier, block, mark))
+    unknown.tell()
 
 
 def _check_options(
@@ -186,10 +188,45 @@ def _blocks(
         with data.open_texts(source, text_column=text_column) as table:
             for _, block in table.blocks():
                 yield block
+            _tell_column(table, text_column)
 
 
-def _print(classifier: TextClassifier, texts: list[str], mark: str | None) -> None:
-    """One line for each text, flushed together. mark: between several labels; None for JSON."""
+def _tell_column(table: TextStream, given: str | None) -> None:
+    """Which column is read, where nobody named it, nor does its own name, and there are others."""
+    others = len(table.rows.columns) > 1
+    if given is None and others and table.text_column.strip().lower() not in ("text", "texts"):
+        terminal.note(
+            f"the texts are in column {table.text_column!r}, {table.how}; --text-column names "
+            "another"
+        )
+
+
+class _Unknown:
+    """Counts texts without a word that the model knows, whose labels mean nothing."""
+
+    def __init__(self) -> None:
+        self._texts = self._unknown = 0
+
+    def add(self, words: Iterable[int]) -> None:
+        """Of some more texts, how many words of each the model knows."""
+        for known in words:
+            self._texts += 1
+            self._unknown += not known
+
+    def tell(self) -> None:
+        """A note, if there are any."""
+        if self._unknown:
+            terminal.note(
+                f"{self._unknown:,} of {self._texts:,} texts have no word that the model knows: "
+                "their labels mean nothing"
+            )
+
+
+def _print(classifier: TextClassifier, texts: list[str], mark: str | None) -> list[int]:
+    """One line for each text, flushed together. mark: between several labels; None for JSON.
+
+    Returns how many words of each text the model knows.
+    """
     found = answers.predictions(classifier, texts)
     if mark is None:
         for text, answer in zip(texts, found, strict=True):
@@ -199,6 +236,7 @@ def _print(classifier: TextClassifier, texts: list[str], mark: str | None) -> No
             said = answer["labels"] if "labels" in answer else answer["label"]
             terminal.write(f"{labels.field(said, mark)}\t{answer['probability']:.6f}\n")
     terminal.flush()
+    return [answer["words"] for answer in found]
 
 
 def _classify_table(
@@ -215,10 +253,17 @@ def _classify_table(
     classifier = TextClassifier.load(model)
     mark = labels.joining_mark(classifier, separator)
 
+    unknown = _Unknown()
+
     def answer(texts: list[str]) -> tuple[list[object], list[float]]:
-        said, right = answers.decided(classifier, classifier.predict_proba(texts))
+        probabilities, read = classifier._read_proba(texts)
+        unknown.add(answers.known_words(classifier, texts, read).tolist())
+        del read
+        said, right = answers.decided(classifier, probabilities)
         cells = [labels.joined(each, mark) if isinstance(each, tuple) else each for each in said]
         return cells, [round(sure, 6) for sure in right]
 
     with data.open_texts(source, text_column=text_column, all_keys=True) as texts:
         data.write_predictions(target, texts, ("label", "probability"), answer)
+        _tell_column(texts, text_column)
+    unknown.tell()

@@ -126,6 +126,8 @@ def failures(report: Report) -> list[str]:
 def test_words(report: Report, test: Mapping[str, Any]) -> str:
     """One test as a line."""
     first, second = label(report, test["first"]), label(report, test["second"])
+    if not any([*test["first_only"], *test["second_only"]]):
+        return f"{first} against {second}: the same texts are right, in every seed"
     reach = f"{points(test['interval'][0])} to {points(test['interval'][1])}"
     return (
         f"{first} against {second}: {points(test['difference'])} points ({reach}), "

@@ -181,6 +181,7 @@ class TextStream:
 
     rows: RowStream
     column: int
+    how: str  # the column was found
 
     @property
     def text_column(self) -> str:
@@ -214,7 +215,7 @@ def open_texts(
         column, why = find_text(head, text_column)
         if why not in (GIVEN, NAMED):
             refuse_data_as_header(head, header_is_label=False)
-        yield TextStream(RowStream(rows.source, rows.columns, _again(first, rows)), column)
+        yield TextStream(RowStream(rows.source, rows.columns, _again(first, rows)), column, why)
 
 
 def _again(first: Block, rows: RowStream) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import tidegate
 from tidegate import answers, page
-from tidegate.errors import TidegateError
+from tidegate.errors import DataError, TidegateError
 from tidegate.explain import explain as explain_text
 from tidegate.server import bodies, files, schema
 from tidegate.server.failures import CODES, Failure, error_body
@@ -114,7 +114,8 @@ def _add_api(app: FastAPI, parts: Parts) -> None:
         bodies.check_texts(form.texts, limits.explained_texts, limits)
         model = _model(parts, request, form, len(form.texts))
         one = partial(_explained, model, form, limits)
-        results = await _computed(parts, request, [partial(one, text) for text in form.texts])
+        steps: list[Callable[[], Any]] = [partial(one, place) for place in range(len(form.texts))]
+        results = await _computed(parts, request, steps)
         return _joined(model.name, "results", results)
 
     async def trace(request: Request) -> Response:
@@ -180,17 +181,23 @@ async def _computed(parts: Parts, request: Request, steps: list[Callable[[], Any
         raise Failure(422, "invalid_request", str(error)) from None
 
 
-def _explained(model: ServedModel, form: bodies.ExplainRequest, limits: Limits, text: str) -> bytes:
+def _explained(
+    model: ServedModel, form: bodies.ExplainRequest, limits: Limits, place: int
+) -> bytes:
     """The explanation as JSON: a request's pieces, for the reason that ``_traced`` gives."""
-    classifier = model.classifier
-    _check_explained(classifier, text, limits)
+    classifier, text = model.classifier, form.texts[place]
+    _check_explained(classifier, text, place, limits)
     given: dict[str, Any] = {} if form.method is None else {"method": form.method}
     if form.label is not None:
         given["label"] = answers.named_label(classifier, answers.label_text(form.label))
-    return pydantic_core.to_json(explain_text(classifier, text, **given).to_json())
+    try:
+        return pydantic_core.to_json(explain_text(classifier, text, **given).to_json())
+    except DataError as error:
+        which = f"texts.{place}: " if len(form.texts) > 1 else ""
+        raise Failure(422, "invalid_request", f"{which}{error}") from None
 
 
-def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> None:
+def _check_explained(classifier: TextClassifier, text: str, place: int, limits: Limits) -> None:
     """Failure if it would take too long: the text is read once more for each of its tokens.
 
     Each of them, read or not: what is read of a text that ends there is other words each time.
@@ -199,7 +206,9 @@ def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> N
     found = len(tokenizer.tokens(text))
     if found > most:
         raise Failure(
-            422, "text_too_long", f"a text has {found:,} tokens; at most {most:,} are explained"
+            422,
+            "text_too_long",
+            f"text {place} has {found:,} tokens; at most {most:,} are explained",
         )
     # n-grams read all of a text; of one's own words, each beginning costs only what it adds.
     if classifier.ngrams_ is not None and isinstance(tokenizer, JsonTokenizer):
@@ -211,8 +220,8 @@ def _check_explained(classifier: TextClassifier, text: str, limits: Limits) -> N
         raise Failure(
             422,
             "text_too_long",
-            f"a text has {found:,} tokens, of which {read:,} are read for each of them; at most "
-            f"{limits.explained_reads:,} are read to explain a text",
+            f"text {place} has {found:,} tokens, of which {read:,} are read for each of them; at "
+            f"most {limits.explained_reads:,} are read to explain a text",
         )
 
 
