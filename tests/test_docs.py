@@ -225,7 +225,7 @@ def test_the_commands_on_data_run(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv.gz").write_bytes(gzip.compress(csv.encode()))
     lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
     (tmp_path / "reviews.jsonl").write_bytes(lines.encode())
-    (tmp_path / "old.csv").write_bytes("text\nun café\n".encode("cp1252"))
+    (tmp_path / "old.csv").write_bytes("text\na lovely café\n".encode("cp1252"))
     pq.write_table(pa.table({"text": ["a lovely film"]}), tmp_path / "new.parquet")
     (tmp_path / "reviews.jsonl.zst").write_bytes(
         zstandard.ZstdCompressor().compress(lines.encode())
