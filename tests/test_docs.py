@@ -257,7 +257,7 @@ def test_the_commands_on_data_run(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "judged.parquet").column_names == [
         *("text", "label", "probability"),
     ]
-    assert "un café," in (tmp_path / "judged.csv").read_text(encoding="utf-8")
+    assert "a lovely café," in (tmp_path / "judged.csv").read_text(encoding="utf-8")
 
 
 # --- docs/tutorial.md ----------------------------------------------------------------------------
