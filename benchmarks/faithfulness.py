@@ -52,7 +52,6 @@ MODELS = ("lecture", "default")
 HELD_OUT = 2_500
 RANDOM_DRAWS = 10
 TENTHS = 50
-PAUSE = 0.1  # seconds
 KERNEL_WIDTH = 0.25  # of LIME's kernel, in cosine distance
 RIDGE = 1.0
 LIME = {f"LIME, {samples:,} samples": samples for samples in (1_000, 5_000, 10_000)}
@@ -320,8 +319,6 @@ def timed(
             repeats = 3 if name not in (*LIME, PACKAGE) else 1
             taken = []
             for _ in range(repeats):
-                # LIME's BLAS leaves threads awake for a while, on the cores of who comes next.
-                time.sleep(PAUSE)
                 begun = time.perf_counter()
                 way(case)
                 taken.append(time.perf_counter() - begun)
