@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+_COUNTED_TOGETHER = 256  # texts, so that it takes no memory to speak of
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -70,10 +72,11 @@ def known_words(
     if len(rows) > len(texts):
         rows = classifier.tokenizer_.encode_all(texts, sys.maxsize)
     found = np.zeros(len(rows), np.int64)
-    some = rows.lengths > 0  # of what is empty the next one's would be added up
-    if some.any():
-        known = rows.token_ids >= FIRST_WORD_ID
-        found[some] = np.add.reduceat(known, rows.offsets[:-1][some], dtype=np.int64)
+    for start in range(0, len(rows), _COUNTED_TOGETHER):
+        offsets = rows.offsets[start : start + _COUNTED_TOGETHER + 1]
+        known = rows.token_ids[offsets[0] : offsets[-1]] >= FIRST_WORD_ID
+        before = np.concatenate([[0], np.cumsum(known)])
+        found[start : start + _COUNTED_TOGETHER] = np.diff(before[offsets - offsets[0]])
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,9 @@ from tidegate.cli import files, labels, options, terminal
 from tidegate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from tidegate.data import Source, TextStream
     from tidegate.estimator import TextClassifier
 
@@ -207,11 +210,10 @@ class _Unknown:
     def __init__(self) -> None:
         self._texts = self._unknown = 0
 
-    def add(self, words: Iterable[int]) -> None:
+    def add(self, words: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Of some more texts, how many words of each the model knows."""
-        for known in words:
-            self._texts += 1
-            self._unknown += not known
+        self._texts += len(words)
+        self._unknown += sum(1 for known in words if not known)
 
     def tell(self) -> None:
         """A note, if there are any."""
@@ -255,11 +257,13 @@ def _classify_table(
 
     unknown = _Unknown()
 
-    def answer(texts: list[str]) -> tuple[list[object], list[float]]:
+    def scored(texts: list[str]) -> npt.NDArray[np.float64]:
         probabilities, read = classifier._read_proba(texts)
-        unknown.add(answers.known_words(classifier, texts, read).tolist())
-        del read
-        said, right = answers.decided(classifier, probabilities)
+        unknown.add(answers.known_words(classifier, texts, read))
+        return probabilities
+
+    def answer(texts: list[str]) -> tuple[list[object], list[float]]:
+        said, right = answers.decided(classifier, scored(texts))
         cells = [labels.joined(each, mark) if isinstance(each, tuple) else each for each in said]
         return cells, [round(sure, 6) for sure in right]
 
