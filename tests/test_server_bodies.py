@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -70,6 +69,13 @@ def test_of_pieces_nothing_else_is_made(text: str) -> None:
     assert _form(_large, text) == _form(_small, text)
 
 
+def _few(read: Any) -> Any:
+    """What was read, which is little: an error for each of the rest would take many seconds."""
+    for values in ((read or {}), *(each for each in (read or {}).values() if each)):
+        assert not isinstance(values, (dict, list)) or len(values) <= 1_001
+    return read
+
+
 @pytest.mark.parametrize(
     ("body", "code", "needle"),
     [
@@ -96,12 +102,10 @@ def test_of_pieces_nothing_else_is_made(text: str) -> None:
 )
 def test_large_bodies_that_are_wrong(body: bytes, code: str, needle: str) -> None:
     """Each is told in the words of a small one, long before all of it would have been read."""
-    began = time.process_time()
     with pytest.raises(Failure) as failure:
-        check_form(bodies.parse(body, 1_000), ExplainRequest)
+        check_form(_few(bodies.parse(body, 1_000)), ExplainRequest)
     assert failure.value.code == code
     assert needle in failure.value.message
-    assert time.process_time() - began < 0.2  # an error for each would take many seconds
 
 
 def test_more_texts_than_are_taken_are_not_read() -> None:
